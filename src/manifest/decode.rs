@@ -1,0 +1,354 @@
+//! From TOML's tree to checked values: one walk over the tables of [`super::sections`] that reports
+//! every problem and goes on.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::advice;
+use super::grammar::{self, Check, Wrong};
+use super::schema::{Entries, Kind, Section, Unit, listed};
+use super::template::{Flaw, Template};
+use super::value::{Node, Table, Value};
+use crate::problem::{ENOUGH, Problem, codes};
+use crate::units::{Bytes, MilliCpus, Millis};
+
+/// The walk: what it knows and what it found.
+pub(super) struct Decoder {
+    /// Names under `[variables]`.
+    pub variables: BTreeSet<String>,
+    /// Everything wrong so far.
+    pub problems: Vec<Problem>,
+}
+
+type Key<'i> = Spanned<DeString<'i>>;
+
+impl Decoder {
+    /// A table with known keys.
+    pub(super) fn section(&mut self, section: &'static Section, table: &DeTable<'_>) -> Table {
+        let mut entries = Table::new();
+        for (key, value) in table {
+            if self.problems.len() >= ENOUGH {
+                break;
+            }
+            match section.key(key.get_ref()) {
+                Some(known) => {
+                    entries.insert(known.name.to_owned(), self.node(&known.kind, key, value));
+                }
+                None => self.problems.push(advice::unknown_key(section, key)),
+            }
+        }
+        self.one_kind(section, &entries);
+        if let [a, b] = section.rivals
+            && let (Some(a_node), Some(b_node)) = (entries.get(*a), entries.get(*b))
+        {
+            let message = format!("`{a}` and `{b}` contradict each other");
+            self.problems.push(
+                Problem::new(
+                    codes::EXCLUSIVE_KEYS,
+                    Some(b_node.key.clone()),
+                    message,
+                    "keep one of them",
+                )
+                .beside(Some(a_node.key.clone()), "the other"),
+            );
+        }
+        entries
+    }
+
+    /// Of the keys that decide what a table is, only one can be there.
+    fn one_kind(&mut self, section: &'static Section, entries: &Table) {
+        let mut written = section
+            .kinds
+            .iter()
+            .filter_map(|kind| Some((kind, entries.get(*kind)?)));
+        if let (Some((first, first_node)), Some((second, second_node))) = (written.next(), written.next()) {
+            let message = format!("`{first}` and `{second}` exclude each other");
+            self.problems.push(
+                Problem::new(
+                    codes::EXCLUSIVE_KEYS,
+                    Some(second_node.key.clone()),
+                    message,
+                    "keep one of them",
+                )
+                .beside(Some(first_node.key.clone()), "the other"),
+            );
+        }
+    }
+
+    /// A table whose keys the user chooses.
+    pub(super) fn entries(&mut self, entries: &'static Entries, table: &DeTable<'_>) -> Table {
+        let mut found = Table::new();
+        for (key, value) in table {
+            if self.problems.len() >= ENOUGH {
+                break;
+            }
+            if let Err(wrong) = (entries.name)(key.get_ref()) {
+                let shown = advice::shown(key.get_ref());
+                let message = match wrong.code {
+                    codes::BAD_NAME if wrong.wrong.starts_with("is not a name") => {
+                        format!("{shown} cannot name {}", entries.noun)
+                    }
+                    _ if key.get_ref().is_empty() => format!("the name of {} is empty", entries.noun),
+                    _ => format!("{shown} {}", wrong.wrong),
+                };
+                self.problem(wrong.code, key.span(), message, wrong.right);
+            }
+            found.insert(key.get_ref().to_string(), self.node(&entries.value, key, value));
+        }
+        found
+    }
+
+    fn node(&mut self, kind: &'static Kind, key: &Key<'_>, value: &Spanned<DeValue<'_>>) -> Node {
+        Node {
+            key: key.span(),
+            span: value.span(),
+            value: self.value(kind, key.get_ref(), value),
+            whole: !matches!(value.get_ref(), DeValue::Table(_)),
+        }
+    }
+
+    fn value(&mut self, kind: &'static Kind, key: &str, value: &Spanned<DeValue<'_>>) -> Value {
+        let span = value.span();
+        match (kind, value.get_ref()) {
+            (Kind::Either(kinds), found) => {
+                let fitting = kinds.iter().find(|kind| fits(kind, found));
+                match fitting.or_else(|| kinds.iter().find(|kind| almost(kind, found))) {
+                    Some(kind) => self.value(kind, key, value),
+                    None => self.wrong_type(kind, key, value),
+                }
+            }
+            (Kind::Short(_, _, section), DeValue::Table(table)) => Value::Table(self.section(section, table)),
+            (Kind::Short(name, bare, _), _)
+                if fits(bare, value.get_ref()) || almost(bare, value.get_ref()) =>
+            {
+                let node = Node {
+                    key: span.clone(),
+                    span,
+                    value: self.value(bare, key, value),
+                    whole: true,
+                };
+                Value::Table(Table::from([((*name).to_owned(), node)]))
+            }
+            (Kind::Bool | Kind::AlwaysOn(_), DeValue::Boolean(true)) => Value::Bool(true),
+            (Kind::Bool | Kind::Removed, DeValue::Boolean(false)) => Value::Bool(false),
+            (Kind::AlwaysOn(reason), DeValue::Boolean(false)) => {
+                let message = format!("`{key}` cannot be switched off: {reason}");
+                self.problem(codes::REFUSED_KEY, span, message, "leave it out")
+            }
+            (Kind::Refused(reason), _) => {
+                let message = format!("`{key}` cannot be written: {reason}");
+                self.problem(codes::REFUSED_KEY, span, message, "leave it out")
+            }
+            (Kind::Integer(least, most), DeValue::Integer(number)) => {
+                match i64::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) if (*least..=*most).contains(&number) => Value::Integer(number),
+                    _ => self.problem(
+                        codes::OUT_OF_RANGE,
+                        span,
+                        format!("`{key}` is {number}, which is out of range"),
+                        match *most {
+                            i64::MAX => format!("a whole number from {least}"),
+                            most => format!("a whole number from {least} to {most}"),
+                        },
+                    ),
+                }
+            }
+            (Kind::Cpus, DeValue::Float(_) | DeValue::Integer(_)) => self.cpus(key, value),
+            (Kind::Quantity(unit), DeValue::String(text)) => self.quantity(*unit, text, span),
+            // A bare number: the readings that it could have had.
+            (Kind::Quantity(unit), DeValue::Integer(number)) => self.quantity(*unit, number.as_str(), span),
+            (Kind::Quantity(unit), DeValue::Float(number)) => self.quantity(*unit, number.as_str(), span),
+            (Kind::Unlimited, DeValue::String(text)) if text == "unlimited" => Value::Unlimited,
+            (Kind::Word(words), DeValue::String(text)) => match words.iter().find(|word| *word == text) {
+                Some(word) => Value::Text((*word).to_owned()),
+                None => {
+                    let message = format!("{} is not one of the words for `{key}`", advice::shown(text));
+                    let right = advice::word(text, words)
+                        .map(|word| format!("write \"{word}\""))
+                        .unwrap_or_else(|| format!("the words are {}", listed(words)));
+                    self.problem(codes::UNKNOWN_WORD, span, message, right)
+                }
+            },
+            (Kind::Text(check), DeValue::String(text)) => self.text(*check, text, span),
+            (Kind::Template(check), DeValue::String(text)) => self.template(*check, text, span),
+            (Kind::List(item), DeValue::Array(items)) => Value::List(
+                items
+                    .iter()
+                    .map(|each| Node {
+                        key: each.span(),
+                        span: each.span(),
+                        value: self.value(item, key, each),
+                        whole: true,
+                    })
+                    .collect(),
+            ),
+            (Kind::List(_), DeValue::String(text)) => {
+                let message = format!("`{key}` is one string, and an array of strings is needed");
+                self.problem(codes::NOT_AN_ARRAY, span, message, advice::array(key, text))
+            }
+            (Kind::Table(section), DeValue::Table(table)) => Value::Table(self.section(section, table)),
+            (Kind::Entries(entries), DeValue::Table(table)) => Value::Table(self.entries(entries, table)),
+            _ => self.wrong_type(kind, key, value),
+        }
+    }
+
+    fn cpus(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Value {
+        let text = match value.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            _ => "",
+        };
+        match MilliCpus::parse(text) {
+            Ok(cpus) => Value::Cpus(cpus),
+            Err(error) => {
+                let message = format!("`{key}` {}", error.wrong);
+                self.problem(codes::OUT_OF_RANGE, value.span(), message, error.right)
+            }
+        }
+    }
+
+    fn quantity(&mut self, unit: Unit, text: &str, span: Range<usize>) -> Value {
+        let read = match unit {
+            Unit::Bytes | Unit::BytesOrZero => Bytes::parse(text).map(Value::Bytes),
+            Unit::Time => Millis::parse(text).map(Value::Time),
+            Unit::Offset => {
+                let (sign, length) = text.strip_prefix('-').map_or((1, text), |length| (-1, length));
+                // `Millis` holds at most 63 bits.
+                Millis::parse(length).map(|length| Value::Offset(sign * length.0.cast_signed()))
+            }
+        };
+        match read {
+            Ok(Value::Bytes(Bytes(0))) if unit == Unit::Bytes => self.zero(text, span),
+            Ok(Value::Time(Millis(0))) => self.zero(text, span),
+            Ok(value) => value,
+            Err(error) => {
+                let wrong = Wrong::from(error);
+                let message = format!("{} {}", advice::shown(text), wrong.wrong);
+                self.problem(wrong.code, span, message, wrong.right)
+            }
+        }
+    }
+
+    fn zero(&mut self, text: &str, span: Range<usize>) -> Value {
+        let message = format!("{} leaves the job nothing", advice::shown(text));
+        self.problem(
+            codes::OUT_OF_RANGE,
+            span,
+            message,
+            "`false` takes away a limit that a parent sets",
+        )
+    }
+
+    fn text(&mut self, check: Check, text: &str, span: Range<usize>) -> Value {
+        if text.contains("${") {
+            let message = format!("{} has a variable, and none is read here", advice::shown(text));
+            let right =
+                "variables stand in `image`, `command`, `entrypoint`, `workdir`, `env` and a mount's `bind`";
+            return self.problem(codes::NO_VARIABLES_HERE, span, message, right);
+        }
+        match check(text) {
+            Ok(()) => Value::Text(text.to_owned()),
+            Err(wrong) => self.malformed(text, wrong, span),
+        }
+    }
+
+    fn template(&mut self, check: Check, text: &str, span: Range<usize>) -> Value {
+        if let Err(wrong) = grammar::argument(text) {
+            return self.malformed(text, wrong, span);
+        }
+        let template = match Template::parse(text, &self.variables) {
+            Ok(template) => template,
+            Err(Flaw::Dollar) => {
+                let message = format!(
+                    "{} has a dollar sign that starts no variable",
+                    advice::shown(text)
+                );
+                let right = "write `$$` for a dollar sign, `${NAME}` for a variable";
+                return self.problem(codes::BAD_VARIABLE, span, message, right);
+            }
+            Err(Flaw::Undefined(name, nearest)) => {
+                let message = format!("the variable {} is not defined", advice::shown(&name));
+                let right = match nearest {
+                    Some(near) => format!("did you mean `${{{near}}}`?"),
+                    None => "define it under `[variables]`, or write `$$` for a dollar sign".to_owned(),
+                };
+                return self.problem(codes::UNKNOWN_VARIABLE, span, message, right);
+            }
+        };
+        match template.as_literal().map(check) {
+            Some(Err(wrong)) => self.malformed(text, wrong, span),
+            _ => Value::Template(template),
+        }
+    }
+
+    fn malformed(&mut self, text: &str, wrong: Wrong, span: Range<usize>) -> Value {
+        let message = match text {
+            "" => format!("an empty string {}", wrong.wrong),
+            _ => format!("{} {}", advice::shown(text), wrong.wrong),
+        };
+        self.problem(wrong.code, span, message, wrong.right)
+    }
+
+    fn wrong_type(&mut self, kind: &'static Kind, key: &str, value: &Spanned<DeValue<'_>>) -> Value {
+        let found = match value.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(true) => "`true`",
+            DeValue::Boolean(false) => "`false`",
+            DeValue::Datetime(_) => "a date or time",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        let message = format!("`{}` takes {}, not {found}", key.escape_debug(), kind.expects());
+        self.problem(
+            codes::WRONG_TYPE,
+            value.span(),
+            message,
+            advice::retyped(kind, value.get_ref()),
+        )
+    }
+
+    fn problem(
+        &mut self,
+        code: &'static str,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Value {
+        self.problems.push(Problem::new(code, Some(span), message, help));
+        Value::Bad
+    }
+}
+
+/// Whether a value is of a type that a kind takes.
+fn fits(kind: &Kind, value: &DeValue<'_>) -> bool {
+    match kind {
+        Kind::Refused(_) => true,
+        Kind::Bool | Kind::AlwaysOn(_) => value.is_bool(),
+        Kind::Removed => value.as_bool() == Some(false),
+        Kind::Integer(..) => value.is_integer(),
+        Kind::Cpus => value.is_integer() || value.is_float(),
+        Kind::Unlimited => value.as_str() == Some("unlimited"),
+        // So that the next alternative is asked.
+        Kind::Quantity(_) => value.as_str().is_some_and(|text| text != "unlimited"),
+        Kind::Word(_) | Kind::Text(_) | Kind::Template(_) => value.is_str(),
+        Kind::List(_) => value.is_array(),
+        Kind::Table(_) | Kind::Entries(_) => value.is_table(),
+        Kind::Either(kinds) => kinds.iter().any(|kind| fits(kind, value)),
+        Kind::Short(_, bare, _) => value.is_table() || fits(bare, value),
+    }
+}
+
+/// Whether a kind has something better to say about a value than that its type is wrong.
+fn almost(kind: &Kind, value: &DeValue<'_>) -> bool {
+    match kind {
+        Kind::Quantity(_) => value.is_str() || value.is_integer() || value.is_float(),
+        Kind::List(_) => value.is_str(),
+        Kind::Short(_, bare, _) => almost(bare, value),
+        _ => false,
+    }
+}
