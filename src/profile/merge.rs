@@ -1,0 +1,153 @@
+//! Layers of tables laid over each other: built-in profile, profiles, job.
+//!
+//! One rule: tables merge by key, everything else replaces. `false` takes an entry away, a bare value
+//! (`memory = "1GiB"`) or a table of another kind (`tmpfs` over `bind`) replaces its parent whole, and
+//! rival keys (`allow`, `egress`) push each other out.
+
+use std::collections::BTreeMap;
+
+use super::BuiltIn;
+use crate::manifest::schema::{Kind, Section};
+use crate::manifest::value::{Node, Table, Value};
+
+/// One table of a chain.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'m> {
+    /// Which table it is.
+    pub place: Place<'m>,
+    /// What it says.
+    pub table: &'m Table,
+}
+
+/// Which table of the chain a value comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place<'m> {
+    /// A built-in profile.
+    BuiltIn(BuiltIn),
+    /// `[profile.NAME]`.
+    Profile(&'m str),
+    /// `[job.NAME]`.
+    Job(&'m str),
+}
+
+/// A value after merging; borrowed from the manifest.
+pub(super) struct Merged<'m> {
+    /// The value, or the table as it was written last.
+    pub node: &'m Node,
+    /// The table of the chain that it comes from.
+    pub place: Place<'m>,
+    /// The number of that table, the oldest first.
+    pub depth: usize,
+    /// The entries, of a table.
+    pub table: MergedTable<'m>,
+}
+
+/// The entries of a merged table.
+pub(super) type MergedTable<'m> = BTreeMap<&'m str, Merged<'m>>;
+
+/// Lays the layers over each other, the oldest first.
+pub(super) fn merge<'m>(layers: &[Layer<'m>], section: &'static Section) -> MergedTable<'m> {
+    let mut merged = MergedTable::new();
+    for (depth, layer) in layers.iter().enumerate() {
+        lay(
+            &mut merged,
+            layer.table,
+            Shape::Section(section),
+            (layer.place, depth),
+        );
+    }
+    merged
+}
+
+/// What the keys of a table mean.
+#[derive(Clone, Copy)]
+enum Shape {
+    Section(&'static Section),
+    Entries(&'static Kind),
+}
+
+fn lay<'m>(under: &mut MergedTable<'m>, over: &'m Table, shape: Shape, at: (Place<'m>, usize)) {
+    let (place, depth) = at;
+    if let Shape::Section(section) = shape
+        && section.rivals.iter().any(|rival| over.contains_key(*rival))
+    {
+        section.rivals.iter().for_each(|rival| {
+            if !over.contains_key(*rival) {
+                under.remove(rival);
+            }
+        });
+    }
+    for (key, node) in over {
+        let kind = match shape {
+            Shape::Section(section) => section.key(key).map(|key| &key.kind),
+            Shape::Entries(kind) => Some(kind),
+        };
+        let inner = kind.and_then(table_shape);
+        match (&node.value, inner) {
+            (Value::Bool(false), _) if kind.is_some_and(removable) => {
+                under.remove(key.as_str());
+            }
+            (Value::Table(table), Some(inner)) => {
+                let parent = under
+                    .remove(key.as_str())
+                    .filter(|parent| !node.whole && !another_kind(inner, parent, table));
+                let mut entries = parent.map_or_else(MergedTable::new, |parent| parent.table);
+                lay(&mut entries, table, inner, at);
+                under.insert(
+                    key,
+                    Merged {
+                        node,
+                        place,
+                        depth,
+                        table: entries,
+                    },
+                );
+            }
+            _ => {
+                let table = MergedTable::new();
+                under.insert(
+                    key,
+                    Merged {
+                        node,
+                        place,
+                        depth,
+                        table,
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Whether `false` takes the entry away rather than being its value.
+fn removable(kind: &Kind) -> bool {
+    match kind {
+        Kind::Either(kinds) => kinds.iter().any(removable),
+        Kind::Removed => true,
+        _ => false,
+    }
+}
+
+fn table_shape(kind: &'static Kind) -> Option<Shape> {
+    match kind {
+        Kind::Table(section) | Kind::Short(_, _, section) => Some(Shape::Section(section)),
+        Kind::Entries(entries) => Some(Shape::Entries(&entries.value)),
+        Kind::Either(kinds) => kinds.iter().find_map(table_shape),
+        _ => None,
+    }
+}
+
+/// A mount of another kind, say, replaces its parent whole.
+fn another_kind(shape: Shape, under: &Merged<'_>, over: &Table) -> bool {
+    let Shape::Section(section) = shape else {
+        return false;
+    };
+    let of = |has: &dyn Fn(&str) -> bool| section.kinds.iter().copied().find(|kind| has(kind));
+    match (
+        of(&|kind| under.table.contains_key(kind)),
+        of(&|kind| over.contains_key(kind)),
+    ) {
+        (Some(under), Some(over)) => under != over,
+        _ => false,
+    }
+}

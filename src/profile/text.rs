@@ -1,0 +1,138 @@
+//! Strings with variables that are known only where the job runs.
+
+use std::fmt;
+
+use crate::manifest::template::{Part, Template};
+use crate::manifest::{Declared, Manifest};
+
+/// A string of the manifest after its variables were looked up.
+///
+/// Variables of the manifest's own text are already part of the literals; what stays symbolic is
+/// what a plan may not show: the manifest's folder, the store, values from the environment.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Text(pub Vec<Piece>);
+
+/// A part of a [`Text`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Piece {
+    /// As it stands.
+    Literal(String),
+    /// `${manifest-dir}`: the folder that holds the manifest, absolute.
+    ManifestDir,
+    /// `${NAME}`: a declared variable whose value comes from the environment.
+    Environment(String),
+}
+
+/// What variables stand for when a job is resolved.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub manifest: &'a Manifest,
+    pub job: &'a str,
+}
+
+impl Names<'_> {
+    /// The text of a template: what the manifest itself knows becomes part of the literals.
+    pub(super) fn expand(self, template: &Template) -> Text {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let symbolic = |piece, literal: &mut String, pieces: &mut Vec<Piece>| {
+            if !literal.is_empty() {
+                pieces.push(Piece::Literal(std::mem::take(literal)));
+            }
+            pieces.push(piece);
+        };
+        for part in &template.0 {
+            match part {
+                Part::Literal(text) => literal.push_str(text),
+                Part::Job => literal.push_str(self.job),
+                Part::ManifestDir => symbolic(Piece::ManifestDir, &mut literal, &mut pieces),
+                Part::Variable(name) => match self.manifest.variables().get(name) {
+                    Some(Declared::Text(text)) => literal.push_str(text),
+                    _ => symbolic(Piece::Environment(name.clone()), &mut literal, &mut pieces),
+                },
+            }
+        }
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        Text(pieces)
+    }
+}
+
+impl Text {
+    /// A text without variables.
+    pub fn literal(text: impl Into<String>) -> Text {
+        Text(vec![Piece::Literal(text.into())])
+    }
+
+    /// The text when it has no symbolic part.
+    pub fn as_literal(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text with every symbolic part looked up.
+    ///
+    /// # Errors
+    /// The name of the first variable that `environment` does not know.
+    pub fn expand<'a>(
+        &'a self,
+        manifest_dir: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<String, &'a str> {
+        let mut out = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Literal(text) => out.push_str(text),
+                Piece::ManifestDir => out.push_str(manifest_dir),
+                Piece::Environment(name) => out.push_str(&environment(name).ok_or(name.as_str())?),
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl fmt::Display for Text {
+    /// As a manifest would write it: symbolic parts by name, a literal dollar doubled.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in &self.0 {
+            match piece {
+                Piece::Literal(text) => f.write_str(&text.replace('$', "$$"))?,
+                Piece::ManifestDir => f.write_str("${manifest-dir}")?,
+                Piece::Environment(name) => write!(f, "${{{name}}}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl serde::Serialize for Text {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_names_and_expands_to_values() {
+        let text = Text(vec![
+            Piece::ManifestDir,
+            Piece::Literal("/a$b/".into()),
+            Piece::Environment("CI_JOB".into()),
+        ]);
+        assert_eq!(text.to_string(), "${manifest-dir}/a$$b/${CI_JOB}");
+        assert_eq!(
+            text.expand("/src", |_| Some("7".into())),
+            Ok("/src/a$b/7".to_owned())
+        );
+        assert_eq!(text.expand("/src", |_| None), Err("CI_JOB"));
+        assert_eq!(Text::literal("x").as_literal(), Some("x"));
+        assert_eq!(text.as_literal(), None);
+    }
+}
