@@ -1,0 +1,128 @@
+//! The plan: everything that will be done, in order, as data.
+//!
+//! A plan holds no open file, no process id, no temporary name and no value from the environment, so
+//! that it is the same text on every machine that can hold the job. The order of its steps is the
+//! security property: it is printed, reviewed and snapshot-tested.
+
+mod codes;
+mod command;
+mod given;
+mod host_root;
+mod ids;
+mod image;
+mod landlock;
+mod limits;
+mod line;
+mod mounts;
+mod network;
+mod place;
+mod plain;
+mod planner;
+mod render;
+mod root;
+#[cfg(test)]
+mod sample;
+mod security;
+mod signal;
+mod step;
+mod user;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+pub use self::codes::ALL as CODES;
+pub use self::image::{Image, ImageConfig, ImageKind, Request};
+pub use self::place::unfit as unfit_workdir;
+pub use self::planner::plan;
+pub use self::step::*;
+use crate::profile::{Namespace, Text};
+use crate::units::{Bytes, Millis};
+
+/// The version of the plan's format; raised when a reader of the old one would misread the new one.
+pub const VERSION: u32 = 1;
+
+/// Everything that will be done for one job, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Plan {
+    /// The format's version, [`VERSION`].
+    pub plan: u32,
+    /// The job's name in the manifest.
+    pub job: String,
+    /// The profile that holds it.
+    pub profile: String,
+    /// Where its root file system comes from.
+    pub image: PlannedImage,
+    /// Namespaces of its own.
+    pub namespaces: BTreeSet<Namespace>,
+    /// By the launcher, before there is a child.
+    pub before_clone: Vec<HostStep>,
+    /// By the launcher, with the child waiting.
+    pub with_child: Vec<ChildStep>,
+    /// By PID 1.
+    pub init: Vec<InitStep>,
+    /// By the process that becomes the job.
+    pub workload: Vec<WorkloadStep>,
+    /// What is executed at the end.
+    pub exec: Exec,
+    /// What the launcher watches while the job runs.
+    pub watch: Watch,
+    /// What is less than the strictest, because the manifest permits it, and what was assumed.
+    pub notices: Vec<Notice>,
+}
+
+/// Where a root file system comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PlannedImage {
+    /// As the manifest means it, in full: `docker.io/library/python:3.12-slim`, `host`.
+    pub reference: String,
+    /// The digest of its manifest; none for `host` and `dir:`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Its layers, lowest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+}
+
+/// What is executed, after all steps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Exec {
+    /// The words of the command. Without a slash in its first word that is looked up in `PATH` of `env`.
+    pub argv: Vec<Text>,
+    /// The whole environment, by name.
+    pub env: BTreeMap<String, Text>,
+    /// Whether PID 1 is our init and the command its child; else the command is PID 1.
+    pub init: bool,
+}
+
+/// What the launcher watches while the job runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Watch {
+    /// The job is ended when it has run so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<Millis>,
+    /// At the wall limit it gets `stop_signal` and so long to end by itself; 0 kills at once.
+    pub grace_ms: Millis,
+    /// The job is ended when its processes have used so much processor time together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_time_ms: Option<Millis>,
+    /// The job is ended when standard output or standard error has carried so many bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Bytes>,
+    /// The number of the signal that asks the job to stop (the image's StopSignal, else SIGTERM).
+    pub stop_signal: i32,
+}
+
+/// What a reader of the plan should know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Notice {
+    /// What it is about: `landlock`, `limits.memory`, `path`.
+    pub about: String,
+    /// One lower-case sentence without a full stop.
+    pub text: String,
+}
