@@ -1,0 +1,51 @@
+//! A plain child in the same namespaces, by fork(2) without exec.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::Signal;
+use nix::unistd::{ForkResult, Pid, getppid};
+
+/// Makes a child; none is the answer in it. The caller must have one thread, or the child may find a lock held for ever.
+///
+/// # Errors
+/// EAGAIN at a limit of processes.
+pub(crate) fn fork() -> Result<Option<Pid>, Errno> {
+    // SAFETY: the callers are `run`, which counts, the launcher before it starts any thread, and PID 1 and `init`, which
+    // never have one, so no lock of another thread can be copied in a held state.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Runs `body` in a child process and ends it with the status that `body` returns. The child is killed when this process dies.
+///
+/// # Errors
+/// EBUSY when this process has more than one thread (the child could wait for ever for a lock that another thread
+/// holds); else fork's.
+pub(crate) fn run(body: impl FnOnce() -> u8) -> Result<Pid, Errno> {
+    if threads()? != 1 {
+        return Err(Errno::EBUSY);
+    }
+    let parent = nix::unistd::getpid();
+    match fork()? {
+        Some(child) => Ok(child),
+        None => {
+            let died = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            // The signal says nothing about a parent that was gone before it was asked for.
+            let status = match died {
+                Ok(()) if getppid() == parent => {
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101)
+                }
+                _ => 125,
+            };
+            // No destructor or exit handler of the parent's copy runs twice.
+            super::process::exit_now(status.into())
+        }
+    }
+}
+
+fn threads() -> Result<usize, Errno> {
+    let io = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+    Ok(std::fs::read_dir("/proc/self/task").map_err(io)?.count())
+}
