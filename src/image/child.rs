@@ -1,0 +1,247 @@
+//! The process that pulls: the caller stays without a thread, a socket or a credential.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::pull::{Event, PullError, Report, Request, pull};
+use super::store::{Ownership, Store};
+use super::unpack::Owners;
+use crate::sys::fork;
+use crate::sys::userns::{IdKind, IdMap, consecutive, map_by_helper, subordinate_ids};
+
+/// Ids that an image can name: those of a run's user namespace.
+const IDS: u32 = 65536;
+/// The shortest time between two reports of one layer's progress.
+const PROGRESS: Duration = Duration::from_millis(50);
+/// The longest line that the child sends, in bytes: a report with all accounts of an image.
+const LONGEST_LINE: u64 = 32 << 20;
+
+/// What the child sends, one JSON text a line.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    /// It is in its user namespace and waits for its maps.
+    NeedsMaps,
+    Event(Event),
+    Done(Box<Report>),
+    Failed(String),
+}
+
+/// Pulls an image into the store at `path`, which is made if need be, in a process of its own.
+///
+/// # Errors
+/// The whole message of what went wrong; the store then holds what it held before.
+pub fn pull_in_child(
+    path: &Path,
+    ownership: Ownership,
+    request: &Request,
+    mut on_event: impl FnMut(Event),
+) -> Result<Report, PullError> {
+    let process = |step: &'static str, reason: String| PullError::Process {
+        reference: request.reference.to_string(),
+        step,
+        reason,
+    };
+    let store = Store::create(path, ownership)?;
+    let maps = match ownership {
+        Ownership::Subordinate => Some(Maps::of_caller().map_err(|reason| process("map ids", reason))?),
+        _ => None,
+    };
+    let owners = Owners {
+        ownership,
+        count: maps.as_ref().map_or(IDS, |maps| maps.count),
+    };
+    let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC);
+    let (from_child, to_parent) = pipe().map_err(|errno| process("make a pipe", errno.to_string()))?;
+    let (from_parent, to_child) = pipe().map_err(|errno| process("make a pipe", errno.to_string()))?;
+    let (mut from_child, mut to_child) = (Some(from_child), Some(to_child));
+    let body = || {
+        // The child's copies of the parent's ends: with them it would never see that the parent gave up.
+        drop((from_child.take(), to_child.take()));
+        in_child(&store, request, owners, maps.is_some(), &to_parent, &from_parent)
+    };
+    let child = fork::run(body).map_err(|errno| process("start its process", errno.to_string()))?;
+    drop((to_parent, from_parent));
+    let outcome = listen(child, from_child, to_child, maps.as_ref(), &mut on_event);
+    let status = wait(child);
+    match outcome {
+        Ok(Some(Line::Done(report))) => Ok(*report),
+        Ok(Some(Line::Failed(text))) => Err(PullError::Reported(text)),
+        Ok(_) => Err(process("its process ended early", status)),
+        Err(reason) => Err(process("its process", reason)),
+    }
+}
+
+/// Reads what the child sends, to the end.
+fn listen(
+    child: Pid,
+    from_child: Option<OwnedFd>,
+    mut to_child: Option<OwnedFd>,
+    maps: Option<&Maps>,
+    on_event: &mut impl FnMut(Event),
+) -> Result<Option<Line>, String> {
+    let Some(from_child) = from_child else {
+        return Ok(None);
+    };
+    let mut lines = BufReader::new(File::from(from_child));
+    loop {
+        let mut text = Vec::new();
+        let read = (&mut lines)
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut text)
+            .map_err(|error| error.to_string())?;
+        if read == 0 {
+            return Ok(None);
+        }
+        match serde_json::from_slice(&text).map_err(|error| error.to_string())? {
+            Line::NeedsMaps => {
+                // When the maps fail the child reads the end of its pipe, and ends.
+                let to_child = to_child.take().ok_or("it asked for its ids twice")?;
+                if let Some(maps) = maps {
+                    maps.write(child)?;
+                }
+                nix::unistd::write(&to_child, b"x").map_err(|errno| errno.to_string())?;
+            }
+            Line::Event(event) => on_event(event),
+            end => return Ok(Some(end)),
+        }
+    }
+}
+
+fn wait(child: Pid) -> String {
+    loop {
+        return match waitpid(child, None) {
+            Err(Errno::EINTR) => continue,
+            Err(errno) => errno.to_string(),
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("by {signal}"),
+            Ok(WaitStatus::Exited(_, status)) => format!("with status {status}"),
+            Ok(other) => format!("{other:?}"),
+        };
+    }
+}
+
+fn in_child(
+    store: &Store,
+    request: &Request,
+    owners: Owners,
+    needs_maps: bool,
+    to_parent: &OwnedFd,
+    from_parent: &OwnedFd,
+) -> u8 {
+    let sender = Sender {
+        file: Mutex::new((to_parent, Vec::new())),
+    };
+    let line = match enter(needs_maps, &sender, from_parent) {
+        Err(reason) => Line::Failed(format!("pull {}: {reason}", request.reference)),
+        Ok(()) => match pull(store, request, owners, &|event| sender.event(event)) {
+            Ok(report) => Line::Done(Box::new(report)),
+            Err(error) => Line::Failed(error.to_string()),
+        },
+    };
+    match sender.send(&line) {
+        Ok(()) => 0,
+        Err(_) => 125,
+    }
+}
+
+/// Enters a user namespace in which the caller keeps its own id and has all capabilities over the subordinate ones.
+fn enter(needs_maps: bool, sender: &Sender<'_>, from_parent: &OwnedFd) -> Result<(), String> {
+    if !needs_maps {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| format!("make a user namespace: {errno}"))?;
+    sender.send(&Line::NeedsMaps).map_err(|error| error.to_string())?;
+    let mut answer = [0];
+    match nix::unistd::read(from_parent, &mut answer) {
+        Ok(1) => Ok(()),
+        _ => Err("its ids could not be mapped".to_owned()),
+    }
+}
+
+/// The ids of the namespace in which an ordinary user unpacks.
+struct Maps {
+    users: Vec<IdMap>,
+    groups: Vec<IdMap>,
+    /// Ids from 0 on that are there for both.
+    count: u32,
+}
+
+impl Maps {
+    /// Ids from 0 on are the caller's subordinate ids; the one after the last id of any image is the caller.
+    fn of_caller() -> Result<Maps, String> {
+        let uid = nix::unistd::getuid().as_raw();
+        let gid = nix::unistd::getgid().as_raw();
+        let map = |kind: IdKind, own: u32| {
+            let runs = subordinate_ids(kind, uid).map_err(|error| format!("{}: {error}", kind.grants()))?;
+            let mut map = consecutive(&runs, IDS);
+            let count: u32 = map.iter().map(|run| run.count).sum();
+            if count == 0 {
+                return Err(format!("{} grants user {uid} no ids", kind.grants()));
+            }
+            map.push(IdMap {
+                inside: IDS,
+                outside: own,
+                count: 1,
+            });
+            Ok((map, count))
+        };
+        let (users, user_count) = map(IdKind::User, uid)?;
+        let (groups, group_count) = map(IdKind::Group, gid)?;
+        Ok(Maps {
+            users,
+            groups,
+            count: user_count.min(group_count),
+        })
+    }
+
+    fn write(&self, child: Pid) -> Result<(), String> {
+        map_by_helper(child, IdKind::User, &self.users).map_err(|error| error.to_string())?;
+        map_by_helper(child, IdKind::Group, &self.groups).map_err(|error| error.to_string())
+    }
+}
+
+/// Writes lines; progress not more often than anyone can see.
+struct Sender<'a> {
+    file: Mutex<(&'a OwnedFd, Vec<(usize, Instant)>)>,
+}
+
+impl Sender<'_> {
+    fn event(&self, event: Event) {
+        if let Event::Progress { layer, .. } = event {
+            let now = Instant::now();
+            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            match file.1.iter_mut().find(|(known, _)| *known == layer) {
+                Some((_, last)) if now.duration_since(*last) < PROGRESS => return,
+                Some((_, last)) => *last = now,
+                None => file.1.push((layer, now)),
+            }
+        }
+        // The parent's death ends this process by itself; no one is left to tell.
+        self.send(&Line::Event(event)).ok();
+    }
+
+    fn send(&self, line: &Line) -> Result<(), Errno> {
+        let mut text = serde_json::to_vec(line).map_err(|_| Errno::EINVAL)?;
+        text.push(b'\n');
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = &text[..];
+        while !rest.is_empty() {
+            match nix::unistd::write(file.0, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+}

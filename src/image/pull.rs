@@ -1,0 +1,433 @@
+//! Pulling: a reference becomes an image of the store.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::accounts::Accounts;
+use super::config::ConfigFile;
+use super::layer::{Brought, LayerError, Wanted, Watch, bring};
+use super::manifest::{Document, ImageManifest, ManifestError, choose};
+use super::merged;
+use super::platform::Platform;
+use super::reference::Reference;
+use super::registries::Registries;
+use super::registry::{Client, Credentials, RegistryError};
+use super::store::{Locks, Lost, Store, StoreError, TagRecord};
+use super::unpack::Owners;
+use super::{Digest, Image, Layer};
+
+/// Layers that are brought at the same time.
+const AT_ONCE: usize = 4;
+
+/// What is pulled, and how its registry is reached.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The image.
+    pub reference: Reference,
+    /// For which machine.
+    pub platform: Platform,
+    /// The host's configuration of registries.
+    pub registries: Registries,
+    /// Where credentials are found.
+    pub credentials: Credentials,
+}
+
+/// What a pull did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The image, ready to be run.
+    pub image: Image,
+    /// Layers that were fetched; the others were there.
+    pub fetched_layers: usize,
+    /// Bytes of layers that were fetched, compressed.
+    pub fetched_bytes: u64,
+    /// What of all layers could not be represented.
+    pub lost: Lost,
+}
+
+/// What a pull tells while it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// The image is known.
+    Resolved {
+        /// The digest of its manifest.
+        digest: Digest,
+        /// Its layers, lowest first.
+        layers: Vec<Layer>,
+    },
+    /// Bytes of a layer have come.
+    Progress {
+        /// The layer's place, 0 is the lowest.
+        layer: usize,
+        /// Bytes so far, compressed.
+        bytes: u64,
+    },
+    /// A layer is in the store.
+    Done {
+        /// The layer's place, 0 is the lowest.
+        layer: usize,
+        /// Whether it had to be fetched.
+        fetched: bool,
+    },
+}
+
+/// Why an image was not pulled.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The registry.
+    #[error("pull {reference}: {source}")]
+    Registry {
+        /// The image.
+        reference: String,
+        /// What each of its addresses answered.
+        source: RegistryError,
+    },
+    /// What the registry has is not an image for this machine, or a damaged one.
+    #[error("pull {reference}: {reason}")]
+    Image {
+        /// The image.
+        reference: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The process that pulls.
+    #[error("pull {reference}: {step}: {reason}")]
+    Process {
+        /// The image.
+        reference: String,
+        /// What was done.
+        step: &'static str,
+        /// The cause.
+        reason: String,
+    },
+    /// What the process that pulls reported: a whole message.
+    #[error("{0}")]
+    Reported(String),
+}
+
+/// Pulls in this process: starts threads, opens sockets, reads credentials. `owners` must be what this process may set.
+pub(crate) fn pull(
+    store: &Store,
+    request: &Request,
+    owners: Owners,
+    on_event: &(dyn Fn(Event) + Sync),
+) -> Result<Report, PullError> {
+    Pull {
+        store,
+        request,
+        owners,
+        on_event,
+    }
+    .run()
+}
+
+/// Manifests and configurations by their digests, as they came.
+type Documents = Vec<(Digest, Vec<u8>)>;
+
+struct Pull<'a> {
+    store: &'a Store,
+    request: &'a Request,
+    owners: Owners,
+    on_event: &'a (dyn Fn(Event) + Sync),
+}
+
+impl Pull<'_> {
+    fn run(&self) -> Result<Report, PullError> {
+        let Request {
+            reference,
+            platform,
+            registries,
+            credentials,
+        } = self.request;
+        // A digest means the same for ever: what is here needs no registry.
+        if reference.digest().is_some()
+            && let Some(image) = self.store.find(reference, platform)?
+        {
+            return self.report(image, 0, 0);
+        }
+        self.store.clean_staging()?;
+        let client =
+            Arc::new(Client::new(reference, registries, credentials).map_err(|error| self.registry(error))?);
+        let top = client
+            .manifest(&reference.wanted(), reference.digest())
+            .map_err(|error| self.registry(error))?;
+        let known = self.store.tag(reference)?;
+        if known.is_some_and(|known| known.top == top.digest)
+            && let Some(image) = self.store.find(reference, platform)?
+        {
+            return self.report(image, 0, 0);
+        }
+        let document =
+            Document::parse(&top.bytes, top.media_type.as_deref()).map_err(|error| self.manifest(error))?;
+        let top_digest = top.digest;
+        let mut documents = vec![(top.digest, top.bytes)];
+        let (digest, manifest) = match document {
+            Document::Image(manifest) => (top_digest, manifest),
+            Document::Index(offers) => {
+                let offer = choose(&offers, platform).map_err(|error| self.manifest(error))?;
+                self.of_index(&client, offer.manifest.digest, &mut documents)?
+            }
+        };
+        let (image, fetched_layers, fetched_bytes) = self.image(&client, digest, &manifest, documents)?;
+        self.remember(top_digest, &image)?;
+        self.report(image, fetched_layers, fetched_bytes)
+    }
+
+    fn of_index(
+        &self,
+        client: &Arc<Client>,
+        digest: Digest,
+        documents: &mut Documents,
+    ) -> Result<(Digest, ImageManifest), PullError> {
+        let fetched = client
+            .manifest(&digest.to_string(), Some(digest))
+            .map_err(|error| self.registry(error))?;
+        let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref());
+        match document.map_err(|error| self.manifest(error))? {
+            Document::Image(manifest) => {
+                documents.push((digest, fetched.bytes));
+                Ok((digest, manifest))
+            }
+            Document::Index(_) => Err(self.wrong("its index leads to another index")),
+        }
+    }
+
+    /// Brings an image of which the manifest is known.
+    fn image(
+        &self,
+        client: &Arc<Client>,
+        digest: Digest,
+        manifest: &ImageManifest,
+        mut documents: Documents,
+    ) -> Result<(Image, usize, u64), PullError> {
+        let bytes = client
+            .small(manifest.config)
+            .map_err(|error| self.registry(error))?;
+        let config =
+            ConfigFile::parse(&bytes).map_err(|reason| self.wrong(&format!("the configuration {reason}")))?;
+        let wanted = &self.request.platform;
+        if wanted.suits(&config.platform).is_none() {
+            return Err(self.manifest(ManifestError::NoPlatform {
+                wanted: wanted.clone(),
+                offered: config.platform.to_string(),
+            }));
+        }
+        if config.diff_ids.len() != manifest.layers.len() {
+            return Err(self.wrong(&format!(
+                "the manifest has {} layers, the configuration {}",
+                manifest.layers.len(),
+                config.diff_ids.len()
+            )));
+        }
+        documents.push((manifest.config.digest, bytes));
+        let layers: Vec<Wanted> = manifest
+            .layers
+            .iter()
+            .zip(&config.diff_ids)
+            .map(|((blob, compression), diff_id)| Wanted {
+                blob: *blob,
+                compression: *compression,
+                diff_id: *diff_id,
+            })
+            .collect();
+        let mut image = Image {
+            reference: self.request.reference.to_string(),
+            digest,
+            platform: config.platform,
+            config: config.settings,
+            layers: layers
+                .iter()
+                .map(|layer| Layer {
+                    digest: layer.blob.digest,
+                    diff_id: layer.diff_id,
+                    size: layer.blob.size,
+                })
+                .collect(),
+            accounts: Accounts::default(),
+        };
+        (self.on_event)(Event::Resolved {
+            digest,
+            layers: image.layers.clone(),
+        });
+        let _pins = self.pin(&image)?;
+        let _locks = self.lock_missing(&image)?;
+        // Into the store all at once, when nothing can be wrong any more: a pull that fails leaves it as it was.
+        let (brought, fetched_bytes) = self.layers(client, &layers)?;
+        let fetched_layers = brought.len();
+        self.store.commit_layers(brought)?;
+        for (digest, bytes) in &documents {
+            self.store.write_blob(*digest, bytes)?;
+        }
+        image.accounts = merged::accounts(self.store, &image.layers)?;
+        self.store.write_image(&image)?;
+        Ok((image, fetched_layers, fetched_bytes))
+    }
+
+    /// Keeps layers that no image names yet from being pruned.
+    fn pin(&self, image: &Image) -> Result<Locks, PullError> {
+        let locks = self.store.locks()?;
+        for layer in &image.layers {
+            let name = format!("layer {}", layer.diff_id);
+            locks
+                .shared(&name)
+                .map_err(|source| self.store.io(format!("lock {name}"), source))?;
+        }
+        Ok(locks)
+    }
+
+    /// Sees to it that no other process brings the layers that are missing, until the locks are dropped.
+    fn lock_missing(&self, image: &Image) -> Result<Locks, PullError> {
+        let mut missing = Vec::new();
+        for layer in &image.layers {
+            if !self.store.has_layer(layer.diff_id)? {
+                missing.push(format!("pull {}", layer.diff_id));
+            }
+        }
+        // In one order for all processes, or two of them could wait for each other.
+        missing.sort();
+        let locks = self.store.locks()?;
+        for name in &missing {
+            locks
+                .alone(name)
+                .map_err(|source| self.store.io(format!("lock {name}"), source))?;
+        }
+        Ok(locks)
+    }
+
+    /// Brings the layers that are missing, several at once, the largest first: so the last one to end is a small one.
+    /// Gives them with the bytes that were fetched.
+    fn layers(&self, client: &Arc<Client>, layers: &[Wanted]) -> Result<(Vec<Brought<'_>>, u64), PullError> {
+        let mut seen = HashSet::new();
+        let mut queue: Vec<(usize, &Wanted)> = layers
+            .iter()
+            .enumerate()
+            .filter(|(_, layer)| seen.insert(layer.diff_id))
+            .collect();
+        queue.sort_by_key(|(_, layer)| layer.blob.size);
+        let workers = queue.len().min(AT_ONCE);
+        let queue = Mutex::new(queue);
+        let stop = AtomicBool::new(false);
+        let all = Mutex::new(Vec::new());
+        let bytes = AtomicU64::new(0);
+        let failure: Mutex<Option<LayerError>> = Mutex::new(None);
+        let work = || {
+            while !stop.load(Ordering::Relaxed) {
+                let Some((place, layer)) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
+                    break;
+                };
+                let come = AtomicU64::new(0);
+                let on_bytes = |read: u64| {
+                    let bytes = come.fetch_add(read, Ordering::Relaxed) + read;
+                    (self.on_event)(Event::Progress { layer: place, bytes });
+                };
+                match bring(
+                    self.store,
+                    client,
+                    layer,
+                    self.owners,
+                    &Watch {
+                        stop: &stop,
+                        on_bytes: &on_bytes,
+                    },
+                ) {
+                    Ok(brought) => {
+                        let fetched = brought.is_some();
+                        bytes.fetch_add(if fetched { layer.blob.size } else { 0 }, Ordering::Relaxed);
+                        all.lock().unwrap_or_else(PoisonError::into_inner).extend(brought);
+                        (self.on_event)(Event::Done {
+                            layer: place,
+                            fetched,
+                        });
+                    }
+                    Err(error) => {
+                        stop.store(true, Ordering::Relaxed);
+                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                        // The first failure is the reason; the others only followed it.
+                        if !matches!(error, LayerError::GivenUp) {
+                            failure.get_or_insert(error);
+                        }
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(work);
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok((
+                all.into_inner().unwrap_or_else(PoisonError::into_inner),
+                bytes.into_inner(),
+            )),
+            Some(LayerError::Registry(error)) => Err(self.registry(error)),
+            Some(LayerError::Store(error)) => Err(error.into()),
+            Some(error) => Err(self.wrong(&error.to_string())),
+        }
+    }
+
+    /// Records what the reference means, and what the digests on the way mean.
+    fn remember(&self, top: Digest, image: &Image) -> Result<(), PullError> {
+        let by_digest = self.request.reference.pinned(top);
+        let mut names = vec![by_digest];
+        if self.request.reference.digest().is_none() {
+            names.push(self.request.reference.clone());
+        }
+        for name in names {
+            let before = self.store.tag(&name)?.filter(|before| before.top == top);
+            let mut images = before.map(|before| before.images).unwrap_or_default();
+            let platform = &self.request.platform;
+            images.retain(|(other, _)| other != platform);
+            images.push((platform.clone(), image.digest));
+            images.sort();
+            let reference = name.to_string();
+            self.store.write_tag(
+                &name,
+                &TagRecord {
+                    reference,
+                    top,
+                    images,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, image: Image, fetched_layers: usize, fetched_bytes: u64) -> Result<Report, PullError> {
+        let mut lost = Lost::default();
+        for layer in &image.layers {
+            lost = lost.plus(self.store.layer(layer.diff_id)?.unwrap_or_default().lost);
+        }
+        Ok(Report {
+            image,
+            fetched_layers,
+            fetched_bytes,
+            lost,
+        })
+    }
+
+    fn registry(&self, source: RegistryError) -> PullError {
+        PullError::Registry {
+            reference: self.request.reference.to_string(),
+            source,
+        }
+    }
+
+    fn manifest(&self, error: ManifestError) -> PullError {
+        self.wrong(&error.to_string())
+    }
+
+    fn wrong(&self, reason: &str) -> PullError {
+        PullError::Image {
+            reference: self.request.reference.to_string(),
+            reason: reason.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A blob as one stream, though its connection may break on the way.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use super::super::manifest::Blob;
+use super::error::{Refusal, RegistryError};
+use super::{Ask, Client, pause};
+
+/// Attempts without one new byte before a transfer is given up.
+const ATTEMPTS: u32 = 4;
+
+/// The bytes of a blob, exactly as many as its descriptor says. A broken transfer goes on where it broke off.
+///
+/// The bytes are not verified here: whoever reads them hashes them, and only the hash of the whole counts.
+pub(crate) struct BlobReader {
+    client: Arc<Client>,
+    blob: Blob,
+    offset: u64,
+    body: Box<dyn Read + Send>,
+    attempts: u32,
+}
+
+impl BlobReader {
+    pub(super) fn open(client: Arc<Client>, blob: Blob) -> Result<BlobReader, RegistryError> {
+        let body = client.blob_from(&blob, 0)?;
+        Ok(BlobReader {
+            client,
+            blob,
+            offset: 0,
+            body,
+            attempts: 0,
+        })
+    }
+
+    fn resume(&mut self, broken: &str) -> io::Result<()> {
+        self.attempts += 1;
+        if self.attempts >= ATTEMPTS {
+            return Err(io::Error::other(format!(
+                "the transfer broke off after {} of {} bytes, {ATTEMPTS} times: {broken}",
+                self.offset, self.blob.size
+            )));
+        }
+        pause(self.attempts, None);
+        self.body = self
+            .client
+            .blob_from(&self.blob, self.offset)
+            .map_err(io::Error::other)?;
+        Ok(())
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.blob.size - self.offset;
+        if buffer.is_empty() || left == 0 {
+            return Ok(0);
+        }
+        let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        loop {
+            match self.body.read(&mut buffer[..most]) {
+                Ok(0) => self.resume("the connection ended too early")?,
+                Ok(read) => {
+                    self.offset += read as u64;
+                    self.attempts = 0;
+                    return Ok(read);
+                }
+                Err(error) => {
+                    let refusal = Refusal::from_io(&error, self.client.patience);
+                    self.resume(&refusal.to_string())?;
+                }
+            }
+        }
+    }
+}
+
+impl Client {
+    /// The blob's bytes from `offset` on. A registry that ignores `Range` has its first bytes skipped.
+    fn blob_from(&self, blob: &Blob, offset: u64) -> Result<Box<dyn Read + Send>, RegistryError> {
+        self.each(|endpoint| {
+            let ask = Ask {
+                accept: None,
+                from: offset,
+            };
+            let response = endpoint.get(&format!("blobs/{}", blob.digest), ask)?;
+            let partial = response.status().as_u16() == 206;
+            let length = response
+                .headers()
+                .get("content-length")
+                .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+            let range = response
+                .headers()
+                .get("content-range")
+                .and_then(|range| range.to_str().ok());
+            if partial && !range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-"))) {
+                return Err(Refusal::Protocol(
+                    "it answers another range than was asked for".to_owned(),
+                ));
+            }
+            let skipped = if partial { 0 } else { offset };
+            let expected = blob.size - offset + skipped;
+            if let Some(length) = length
+                && length != expected
+            {
+                return Err(Refusal::Protocol(format!(
+                    "{} has {length} bytes where its manifest says {expected}",
+                    blob.digest
+                )));
+            }
+            let mut body = response.into_body().into_reader();
+            let read = io::copy(&mut (&mut body).take(skipped), &mut io::sink())
+                .map_err(|error| Refusal::from_io(&error, self.patience))?;
+            if read < skipped {
+                return Err(Refusal::Connection("the connection ended too early".to_owned()));
+            }
+            Ok(Box::new(body) as Box<dyn Read + Send>)
+        })
+    }
+}

@@ -1,0 +1,454 @@
+//! One address of a registry: requests with its credential, redirects without.
+
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use ureq::Agent;
+use ureq::http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use ureq::http::{HeaderMap, HeaderValue, Response, Uri};
+
+use super::super::registries::{Address, Registry};
+use super::base64;
+use super::challenge::Challenge;
+use super::credentials::{Credential, Credentials};
+use super::error::Refusal;
+use super::url::{authority, is_inner, is_link_local};
+
+/// Most redirects that one request follows.
+const MOST_REDIRECTS: usize = 5;
+/// Most bytes that are read of an error's or a token service's answer.
+const LARGEST_ANSWER: u64 = 64 << 10;
+/// The longest wait that a registry may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// One address of a registry.
+pub(super) struct Endpoint {
+    pub(super) address: Address,
+    pub(super) patience: Duration,
+    agent: Agent,
+    repository: String,
+    credentials: Credentials,
+    token_hosts: Vec<String>,
+    /// The value of `Authorization` that the registry took last.
+    authorization: Mutex<Option<HeaderValue>>,
+}
+
+/// What a request asks for besides its path.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ask<'a> {
+    pub(super) accept: Option<&'a str>,
+    /// The first byte wanted.
+    pub(super) from: u64,
+}
+
+impl Endpoint {
+    pub(super) fn new(
+        address: Address,
+        agent: Agent,
+        patience: Duration,
+        repository: &str,
+        settings: Option<&Registry>,
+        credentials: &Credentials,
+    ) -> Endpoint {
+        let mut token_hosts = settings
+            .map(|settings| settings.token_hosts.clone())
+            .unwrap_or_default();
+        token_hosts.push(address.authority().to_owned());
+        match address.authority() {
+            "registry-1.docker.io" => token_hosts.push("auth.docker.io".to_owned()),
+            "registry.gitlab.com" => token_hosts.push("gitlab.com".to_owned()),
+            _ => {}
+        }
+        Endpoint {
+            address,
+            patience,
+            agent,
+            repository: repository.to_owned(),
+            credentials: credentials.clone(),
+            token_hosts,
+            authorization: Mutex::new(None),
+        }
+    }
+
+    /// Gets `/v2/REPOSITORY/PATH`: logs in when the registry asks for it, once.
+    pub(super) fn get(&self, path: &str, ask: Ask<'_>) -> Result<Response<ureq::Body>, Refusal> {
+        let url = format!("{}/v2/{}/{path}", self.address.as_str(), self.repository);
+        let known = self
+            .authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut response = self.follow(&url, ask, known)?;
+        if response.status().as_u16() == 401
+            && let Some(authorization) = self.log_in(response.headers())?
+        {
+            response = self.follow(&url, ask, Some(authorization.clone()))?;
+            if response.status().is_success() {
+                *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
+            }
+        }
+        match response.status().as_u16() {
+            200 | 206 => Ok(response),
+            _ => Err(self.refusal(response)),
+        }
+    }
+
+    /// One request and its redirects. The credential goes to the registry's own scheme, host and port alone.
+    fn follow(
+        &self,
+        url: &str,
+        ask: Ask<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response<ureq::Body>, Refusal> {
+        let mut url = url.to_owned();
+        for _ in 0..=MOST_REDIRECTS {
+            let own = self.is_own(&url);
+            let mut request = self.agent.get(&url).header(ACCEPT_ENCODING, "identity");
+            if let Some(accept) = ask.accept {
+                request = request.header(ACCEPT, accept);
+            }
+            if ask.from > 0 {
+                request = request.header(RANGE, format!("bytes={}-", ask.from));
+            }
+            if let Some(value) = authorization.as_ref().filter(|_| own) {
+                request = request.header(AUTHORIZATION, value.clone());
+            }
+            let response = request
+                .call()
+                .map_err(|error| Refusal::from_transfer(error, self.patience))?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let location = response
+                .headers()
+                .get(LOCATION)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default();
+            url = self.redirected(&url, location)?;
+        }
+        Err(Refusal::Redirect {
+            to: shown(&url),
+            reason: "more than 5 in a row",
+        })
+    }
+
+    fn is_own(&self, url: &str) -> bool {
+        url.strip_prefix(self.address.as_str())
+            .is_some_and(|rest| rest.starts_with('/'))
+            || authority(url) == Some((self.address.is_https(), self.address.authority()))
+    }
+
+    /// Where a redirect leads, if it may lead there.
+    fn redirected(&self, from: &str, location: &str) -> Result<String, Refusal> {
+        let refused = |reason| {
+            Err(Refusal::Redirect {
+                to: shown(location),
+                reason,
+            })
+        };
+        let (from_https, from_authority) = authority(from).unwrap_or((true, ""));
+        let scheme = if from_https { "https" } else { "http" };
+        let url = match location {
+            _ if location.starts_with("https://") || location.starts_with("http://") => location.to_owned(),
+            _ if location.starts_with("//") => format!("{scheme}:{location}"),
+            _ if location.starts_with('/') => format!("{scheme}://{from_authority}{location}"),
+            _ => return refused("not an address of https"),
+        };
+        if url.parse::<Uri>().is_err() {
+            return refused("not an address of https");
+        }
+        let Some((https, to)) = authority(&url) else {
+            return refused("it names a user");
+        };
+        if !https && (from_https || self.address.is_https()) {
+            return refused("it is not encrypted");
+        }
+        if to != self.address.authority() && is_inner(to) && !self.may_reach_inner(to) {
+            return refused("it leads into a private network");
+        }
+        Ok(url)
+    }
+
+    /// A registry that is itself in a private network may name others there, but never link-local addresses,
+    /// where clouds keep their metadata services.
+    fn may_reach_inner(&self, to: &str) -> bool {
+        self.token_hosts.iter().any(|host| host == to)
+            || (is_inner(self.address.authority()) && !is_link_local(to))
+    }
+
+    /// Gets an authorization for the challenge of a 401; none when there is nothing to offer.
+    fn log_in(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
+        let challenges = headers
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        match Challenge::choose(challenges) {
+            None => Ok(None),
+            Some(Challenge::Basic) => match self
+                .credentials
+                .find(self.address.authority(), &self.repository)?
+            {
+                Some(Credential::Password { user, password }) => Ok(Some(basic(&user, &password))),
+                _ => Ok(None),
+            },
+            Some(Challenge::Bearer { realm, service }) => self.token(&realm, service.as_deref()).map(Some),
+        }
+    }
+
+    /// Asks a token service. It sees the credential only when its host is the registry's own, well known or configured
+    /// (CVE-2026-33540 and its like); any other is asked anonymously.
+    fn token(&self, realm: &str, service: Option<&str>) -> Result<HeaderValue, Refusal> {
+        let failed = |reason: String, transient| Refusal::Token {
+            realm: shown(realm),
+            reason,
+            transient,
+        };
+        let refused = |reason: &str| failed(reason.to_owned(), false);
+        let Some((https, host)) = authority(realm).filter(|_| realm.parse::<Uri>().is_ok()) else {
+            return Err(refused("not an address of https"));
+        };
+        let pinned = self.token_hosts.iter().any(|known| known == host);
+        if !https && (self.address.is_https() || !pinned) {
+            return Err(refused("it is not encrypted"));
+        }
+        if !pinned && is_inner(host) && !self.may_reach_inner(host) {
+            return Err(refused("it leads into a private network"));
+        }
+        let credential = match pinned {
+            true => self
+                .credentials
+                .find(self.address.authority(), &self.repository)?,
+            false => None,
+        };
+        let scope = format!("repository:{}:pull", self.repository);
+        let mut query = vec![("scope", scope.as_str())];
+        query.extend(service.map(|service| ("service", service)));
+        let answer = match &credential {
+            Some(Credential::Refresh(token)) => {
+                query.extend([
+                    ("grant_type", "refresh_token"),
+                    ("client_id", "ringfence"),
+                    ("refresh_token", token),
+                ]);
+                self.agent.post(realm).send_form(query)
+            }
+            Some(Credential::Password { user, password }) => self
+                .agent
+                .get(realm)
+                .query_pairs(query)
+                .header(AUTHORIZATION, basic(user, password))
+                .call(),
+            None => self.agent.get(realm).query_pairs(query).call(),
+        };
+        let answer = answer.map_err(|error| {
+            let refusal = Refusal::from_transfer(error, self.patience);
+            failed(refusal.to_string(), refusal.is_transient())
+        })?;
+        let status = answer.status().as_u16();
+        if matches!(status, 401 | 403) {
+            return Err(Refusal::Denied {
+                status,
+                login: self.login_name(),
+                reason: "the token service refuses".to_owned(),
+            });
+        }
+        if status != 200 {
+            return Err(failed(
+                format!("it answers {status}"),
+                status == 429 || status >= 500,
+            ));
+        }
+        #[derive(Deserialize)]
+        struct Token {
+            token: Option<String>,
+            access_token: Option<String>,
+        }
+        let mut text = Vec::new();
+        answer
+            .into_body()
+            .into_reader()
+            .take(LARGEST_ANSWER)
+            .read_to_end(&mut text)
+            .map_err(|error| failed(Refusal::from_io(&error, self.patience).to_string(), true))?;
+        let token: Token = serde_json::from_slice(&text).map_err(|_| refused("its answer is not a token"))?;
+        let token = token
+            .token
+            .or(token.access_token)
+            .filter(|token| !token.is_empty());
+        let mut value = token
+            .and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok())
+            .ok_or_else(|| refused("its answer is not a token"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    fn login_name(&self) -> String {
+        match self.address.authority() {
+            "registry-1.docker.io" => "docker.io".to_owned(),
+            other => other.to_owned(),
+        }
+    }
+
+    fn refusal(&self, response: Response<ureq::Body>) -> Refusal {
+        let status = response.status().as_u16();
+        let wait = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
+        let mut body = Vec::new();
+        // The body only makes the message better; one that breaks off is no error of its own.
+        drop(
+            response
+                .into_body()
+                .into_reader()
+                .take(LARGEST_ANSWER)
+                .read_to_end(&mut body),
+        );
+        let reason = message(&body);
+        match status {
+            404 => Refusal::NotFound(reason),
+            401 | 403 => Refusal::Denied {
+                status,
+                login: self.login_name(),
+                reason,
+            },
+            _ => Refusal::Status { status, reason, wait },
+        }
+    }
+}
+
+/// The first message of a registry's error document; empty when there is none.
+fn message(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Document {
+        errors: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        #[serde(default)]
+        message: String,
+    }
+    match serde_json::from_slice::<Document>(body) {
+        Ok(document) => document
+            .errors
+            .first()
+            .map(|entry| shown(&entry.message))
+            .unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
+fn basic(user: &str, password: &str) -> HeaderValue {
+    let text = format!(
+        "Basic {}",
+        base64::encode(format!("{user}:{password}").as_bytes())
+    );
+    let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+fn shown(text: &str) -> String {
+    super::super::printable(text, 200)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(address: &str) -> Endpoint {
+        let agent = Agent::new_with_defaults();
+        let address = Address::parse(address).unwrap();
+        Endpoint::new(
+            address,
+            agent,
+            Duration::from_secs(1),
+            "library/x",
+            None,
+            &Credentials::none(),
+        )
+    }
+
+    fn redirect(endpoint: &Endpoint, location: &str) -> String {
+        let from = format!("{}/v2/library/x/blobs/y", endpoint.address.as_str());
+        match endpoint.redirected(&from, location) {
+            Ok(url) => url,
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn redirects_stay_encrypted_and_outside() {
+        let public = endpoint("https://r.example");
+        assert_eq!(redirect(&public, "/b"), "https://r.example/b");
+        assert_eq!(
+            redirect(&public, "https://cdn.example/b?x=1"),
+            "https://cdn.example/b?x=1"
+        );
+        for (location, reason) in [
+            ("http://cdn.example/b", "it is not encrypted"),
+            ("https://127.0.0.1/b", "it leads into a private network"),
+            ("https://169.254.169.254/b", "it leads into a private network"),
+            ("https://[::ffff:10.0.0.1]/b", "it leads into a private network"),
+            ("https://u:p@cdn.example/b", "it names a user"),
+            ("file:///etc/passwd", "not an address of https"),
+            ("", "not an address of https"),
+        ] {
+            assert_eq!(
+                redirect(&public, location),
+                format!("redirect to {location}: {reason}")
+            );
+        }
+        let inner = endpoint("http://127.0.0.1:5000");
+        assert_eq!(
+            redirect(&inner, "http://127.0.0.1:6000/b"),
+            "http://127.0.0.1:6000/b"
+        );
+        assert_eq!(
+            redirect(&inner, "http://169.254.169.254/b"),
+            "redirect to http://169.254.169.254/b: it leads into a private network"
+        );
+    }
+
+    #[test]
+    fn only_the_own_host_sees_the_credential() {
+        let own = endpoint("https://r.example:444");
+        assert!(own.is_own("https://r.example:444/v2/x"));
+        for other in [
+            "https://r.example/v2",
+            "http://r.example:444/v2",
+            "https://r.example:4444/",
+            "https://r.example:444@evil/",
+            "https://r.example:444.evil/",
+        ] {
+            assert!(!own.is_own(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_token_service_must_be_encrypted_and_outside() {
+        let public = endpoint("https://r.example");
+        for (realm, want) in [
+            (
+                "http://r.example/token",
+                "token service http://r.example/token: it is not encrypted",
+            ),
+            (
+                "https://169.254.169.254/token",
+                "token service https://169.254.169.254/token: it leads into a private network",
+            ),
+            (
+                "https://u@r.example/token",
+                "token service https://u@r.example/token: not an address of https",
+            ),
+            ("nonsense", "token service nonsense: not an address of https"),
+        ] {
+            assert_eq!(public.token(realm, None).unwrap_err().to_string(), want);
+        }
+    }
+}
