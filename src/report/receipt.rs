@@ -1,0 +1,272 @@
+//! The receipt: what was asked for beside what the kernel enforced, and what the run used. One JSON object.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::verdict::{End, Hit, Verdict, end};
+use crate::launch::Exit;
+use crate::plan::{InitStep, Mounted, Plan, WorkloadStep};
+use crate::profile::Namespace;
+
+/// The version of the receipt's format.
+const SCHEMA: u32 = 1;
+
+/// What `--report` writes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Receipt {
+    schema: u32,
+    /// Absent when the run was refused before it was known which job was meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<String>,
+    verdict: Verdict,
+    exit_code: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<Hit>,
+    hit: Vec<Hit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    enforced: Vec<Protection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<&'static str>,
+    not_applied: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<f64>,
+}
+
+/// What the run used; a value that the kernel does not count here is absent.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Usage {
+    wall_ms: u64,
+    cpu_user_ms: u64,
+    cpu_system_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_peak: Option<u64>,
+    memory_max_rss: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pids_peak: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    io_read: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    io_written: Option<u64>,
+}
+
+/// One protection.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Protection {
+    name: String,
+    requested: String,
+    enforced: String,
+    read_back: &'static str,
+}
+
+/// The sha256 of a plan's canonical form, its JSON.
+pub(crate) fn plan_digest(plan: &Plan) -> Result<String, serde_json::Error> {
+    let digest = Sha256::digest(serde_json::to_vec(plan)?);
+    Ok(digest
+        .iter()
+        .fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}")))
+}
+
+impl Receipt {
+    /// The receipt of a job that never started.
+    pub(crate) fn refused(job: Option<&str>, verdict: Verdict, exit_code: u8, error: String) -> Receipt {
+        Receipt {
+            schema: SCHEMA,
+            job: job.map(str::to_owned),
+            plan: None,
+            verdict,
+            exit_code,
+            signal: None,
+            limit: None,
+            hit: Vec::new(),
+            error: Some(error),
+            usage: None,
+            enforced: Vec::new(),
+            network: None,
+            not_applied: Vec::new(),
+            started: None,
+            ended: None,
+        }
+    }
+
+    /// The receipt of a job that ran.
+    ///
+    /// # Errors
+    /// None for any plan that this program makes: its strings are UTF-8 and its keys strings.
+    pub(crate) fn of(
+        plan: &Plan,
+        exit: &Exit,
+        verdict: Verdict,
+        exit_code: u8,
+        hit: Vec<Hit>,
+    ) -> Result<Receipt, serde_json::Error> {
+        let counters = &exit.counters;
+        let seconds = |time: SystemTime| {
+            time.duration_since(UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64())
+        };
+        Ok(Receipt {
+            schema: SCHEMA,
+            job: Some(plan.job.clone()),
+            plan: Some(plan_digest(plan)?),
+            verdict,
+            exit_code,
+            signal: match end(exit.status) {
+                End::Signal(signal) => Some(signal),
+                End::Code(_) => None,
+            },
+            limit: hit.iter().find(|hit| verdict.limit() == Some(hit.key)).cloned(),
+            hit,
+            error: None,
+            usage: Some(Usage {
+                wall_ms: u64::try_from(exit.wall.as_millis()).unwrap_or(u64::MAX),
+                cpu_user_ms: counters.cpu_user_us.unwrap_or(exit.cpu_us.0) / 1000,
+                cpu_system_ms: counters.cpu_system_us.unwrap_or(exit.cpu_us.1) / 1000,
+                memory_peak: counters.memory_peak,
+                memory_max_rss: exit.max_rss,
+                pids_peak: counters.pids_peak,
+                io_read: counters.io_read,
+                io_written: counters.io_written,
+            }),
+            enforced: enforced(plan, exit),
+            network: Some(if plan.namespaces.contains(&Namespace::Net) {
+                "null"
+            } else {
+                "host"
+            }),
+            not_applied: plan
+                .notices
+                .iter()
+                .map(|notice| format!("{}: {}", notice.about, notice.text))
+                .collect(),
+            started: Some(seconds(exit.started)),
+            ended: Some(seconds(exit.started + exit.wall)),
+        })
+    }
+}
+
+/// Each protection of the plan beside what the kernel said of it.
+fn enforced(plan: &Plan, exit: &Exit) -> Vec<Protection> {
+    let mut list = Vec::new();
+    let mut add = |name: &str, requested: String, enforced: String, read_back| {
+        list.push(Protection {
+            name: name.to_owned(),
+            requested,
+            enforced,
+            read_back,
+        });
+    };
+    for namespace in &plan.namespaces {
+        let name = format!("namespace {namespace}");
+        let made = plan.init.iter().any(|step| match step {
+            InitStep::Unshare(late) => late == namespace,
+            InitStep::Time(_) => *namespace == Namespace::Time,
+            _ => false,
+        });
+        let (seen, how) = if made {
+            ("own", "unshare(2) by PID 1 succeeded")
+        } else if exit.namespaces.contains(namespace) {
+            ("own", "/proc/PID/ns differs from the launcher's")
+        } else {
+            ("not seen", "/proc/PID/ns")
+        };
+        add(&name, "own".to_owned(), seen.to_owned(), how);
+    }
+    for limit in &exit.limits {
+        let file = limit.file.rsplit('/').next().unwrap_or_default();
+        add(
+            &format!("cgroup {file}"),
+            limit.wanted.clone(),
+            limit.got.clone(),
+            "the group's file, after writing",
+        );
+    }
+    let verified = |wanted: &str| {
+        if exit.verified {
+            wanted.to_owned()
+        } else {
+            "not verified".to_owned()
+        }
+    };
+    const STATUS: &str = "/proc/self/status of the job, right before execve(2)";
+    for step in &plan.workload {
+        match step {
+            WorkloadStep::Credentials {
+                capabilities,
+                ambient,
+                ..
+            } => {
+                let set = capabilities
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                let set = if set.is_empty() { "none".to_owned() } else { set };
+                let wanted = if *ambient { format!("{set} (ambient)") } else { set };
+                add("capabilities", wanted.clone(), verified(&wanted), STATUS);
+            }
+            WorkloadStep::NoNewPrivileges => {
+                add("no-new-privileges", "on".to_owned(), verified("on"), STATUS)
+            }
+            WorkloadStep::Seccomp(_) => add("seccomp", "filters".to_owned(), verified("filters"), STATUS),
+            WorkloadStep::Landlock(rules) => {
+                let text = format!("ABI {}, {} paths", rules.abi, rules.paths.len());
+                add(
+                    "landlock",
+                    text.clone(),
+                    text,
+                    "landlock_restrict_self(2): fully enforced",
+                );
+            }
+            WorkloadStep::Rlimits(limits) => {
+                let text = limits
+                    .keys()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                add("rlimits", text.clone(), text, "setrlimit(2) succeeded");
+            }
+            _ => {}
+        }
+    }
+    let mut masks = BTreeMap::new();
+    for step in &plan.init {
+        match step {
+            InitStep::Mask(paths) => drop(masks.insert("masked-paths", paths.len())),
+            InitStep::ReadOnly(paths) => drop(masks.insert("read-only-paths", paths.len())),
+            InitStep::RootReadOnly => drop(masks.insert("root read-only", 1)),
+            InitStep::SessionKeyring => drop(masks.insert("session keyring", 1)),
+            InitStep::NotDumpable => drop(masks.insert("PID 1 not dumpable", 1)),
+            InitStep::Mount {
+                what: Mounted::Bind { read_only: true, .. },
+                ..
+            } => {
+                *masks.entry("read-only binds").or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+    for (name, count) in masks {
+        add(
+            name,
+            count.to_string(),
+            count.to_string(),
+            "the step of PID 1 succeeded",
+        );
+    }
+    list
+}
