@@ -1,0 +1,258 @@
+//! PID 1: waits for its id maps, runs its steps, forks the job, then reaps.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, write};
+
+use super::place::Places;
+use super::root::Detached;
+use super::{Bound, Child, Source, mounts, reaper, root, workload};
+use crate::plan::{InitStep, Tree};
+use crate::profile::{Namespace, TimeOffsets};
+use crate::report::channel::Received;
+use crate::report::record::{Record, Stage};
+use crate::sys;
+
+/// The exit code of a child that could not be set up; the launcher does not read it, the records say it.
+const SETUP_FAILED: i32 = 125;
+
+/// What the steps hand on to each other.
+struct Progress<'a> {
+    child: Child<'a>,
+    /// File systems that must be made while those of the host are still in sight.
+    detached: Detached,
+    /// The root file system, once it is entered.
+    places: Option<Places>,
+    /// Writable layers, to ask at the end whether one was full.
+    layers: Vec<OwnedFd>,
+}
+
+/// Runs as PID 1 of the new namespaces and never returns.
+pub(crate) fn run(child: Child<'_>) -> ! {
+    let mut progress = Progress {
+        child,
+        detached: Detached::default(),
+        places: None,
+        layers: Vec::new(),
+    };
+    if let Err((stage, index, errno)) = prepare(&mut progress) {
+        // Without a reader there is nobody to tell, and nothing has started.
+        progress
+            .child
+            .report
+            .send(Record::Failed(stage, index, errno), None)
+            .ok();
+        sys::process::exit_now(SETUP_FAILED);
+    }
+    launch(progress)
+}
+
+type Failure = (Stage, u16, Errno);
+
+fn prepare(progress: &mut Progress<'_>) -> Result<(), Failure> {
+    let at_start = |errno| (Stage::Start, 0, errno);
+    match progress.child.report.receive().map_err(at_start)? {
+        Received::Record(Record::Go, tree) => {
+            progress.detached.overlay = tree;
+        }
+        // The launcher died before the maps were written.
+        Received::Record(..) | Received::Eof => sys::process::exit_now(SETUP_FAILED),
+    }
+    sys::process::umask(0o022);
+    let plan = progress.child.plan;
+    for (index, step) in plan.init.iter().enumerate() {
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        act(step, progress).map_err(|errno| (Stage::Init, index, errno))?;
+    }
+    // Cleared by the change of ids, so it comes after the steps; it says nothing when the launcher died
+    // before this line, which the loop's watch on the status channel notices (PR_SET_PDEATHSIG(2const)).
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(at_start)
+}
+
+/// One step; the order is the plan's.
+fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
+    let bound = progress.child.bound;
+    match step {
+        InitStep::JoinCgroup => {
+            // "0" is the writing thread itself: unlike a pid it needs no search and, for a lone thread, no
+            // grace period of the kernel (Documentation/admin-guide/cgroup-v1/cgroups.rst).
+            for tasks in progress.child.tasks.drain(..) {
+                write(tasks, b"0")?;
+            }
+            Ok(())
+        }
+        InitStep::Unshare(namespace) => unshare(match namespace {
+            Namespace::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+            Namespace::Ipc => CloneFlags::CLONE_NEWIPC,
+            Namespace::Uts => CloneFlags::CLONE_NEWUTS,
+            Namespace::Net => CloneFlags::CLONE_NEWNET,
+            // These exist since the clone, or have a step of their own.
+            Namespace::User | Namespace::Mount | Namespace::Pid | Namespace::Time => {
+                return Err(Errno::EINVAL);
+            }
+        }),
+        InitStep::Time(offsets) => time_namespace(*offsets),
+        InitStep::TakeTree(tree) => {
+            let taken = take(tree, bound)?;
+            progress.child.trees.insert(tree.clone(), taken);
+            Ok(())
+        }
+        InitStep::BecomeRoot => {
+            if bound.setgroups {
+                setgroups(&[])?;
+            }
+            setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
+            setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
+        }
+        InitStep::NotDumpable => prctl::set_dumpable(false),
+        InitStep::SessionKeyring => sys::keyring::join_new_session(),
+        InitStep::PrivateMounts => root::make_private(),
+        InitStep::Hostname(name) => sethostname(name.as_str()),
+        InitStep::Loopback => sys::process::loopback_up(),
+        InitStep::Root(kind) => {
+            let detached = &mut progress.detached;
+            let trees = &mut progress.child.trees;
+            let layer_file = progress.child.layer_file.take();
+            let entered = root::enter(kind, progress.child.plan, trees, layer_file, detached)?;
+            progress.layers.extend(entered.layer);
+            progress.places = Some(entered.places);
+            Ok(())
+        }
+        InitStep::Mount { at, what } => {
+            let places = progress.places.as_ref().ok_or(Errno::ENOTDIR)?;
+            let trees = &mut progress.child.trees;
+            let layer = mounts::mount(places, at, what, trees, &mut progress.detached, bound)?;
+            progress.layers.extend(layer);
+            Ok(())
+        }
+        InitStep::Sysctl { name, value } => {
+            let places = progress.places.as_ref().ok_or(Errno::ENOTDIR)?;
+            mounts::sysctl(places, name, value)
+        }
+        InitStep::Mask(paths) => {
+            let places = progress.places.as_ref().ok_or(Errno::ENOTDIR)?;
+            mounts::mask(places, paths)
+        }
+        InitStep::ReadOnly(paths) => {
+            let places = progress.places.as_ref().ok_or(Errno::ENOTDIR)?;
+            mounts::read_only(places, paths)
+        }
+        InitStep::RootReadOnly => {
+            let places = progress.places.as_ref().ok_or(Errno::ENOTDIR)?;
+            sys::mount::set_own_attributes(places.root(), sys::mount::Attributes::READ_ONLY)
+        }
+    }
+}
+
+/// Opens the sources of a tree again, in this mount namespace, and detaches a copy of each.
+///
+/// A descriptor of the launcher's own namespace would not do: open_tree(2) refuses mounts of another one.
+fn take(tree: &Tree, bound: &Bound) -> Result<Vec<OwnedFd>, Errno> {
+    let sources = bound.sources.get(tree).map_or(&[][..], Vec::as_slice);
+    sources.iter().map(take_source).collect()
+}
+
+fn take_source(source: &Source) -> Result<OwnedFd, Errno> {
+    let place = open(
+        source.path.as_c_str(),
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let seen = fstat(&place)?;
+    if (seen.st_dev, seen.st_ino) != source.identity {
+        // It was exchanged between the launcher's look and this one.
+        return Err(Errno::ESTALE);
+    }
+    sys::mount::open_tree(place.as_fd(), c"")
+}
+
+/// Makes the time namespace of the children; this process stays in the old one.
+///
+/// Offsets can be set only until the first child exists (time_namespaces(7)).
+fn time_namespace(offsets: TimeOffsets) -> Result<(), Errno> {
+    // CLONE_NEWTIME of <linux/sched.h>; nix has no name for it.
+    unshare(CloneFlags::from_bits_retain(0x80))?;
+    let line = |clock: &str, millis: i64| {
+        format!(
+            "{clock} {} {}\n",
+            millis.div_euclid(1000),
+            millis.rem_euclid(1000) * 1_000_000
+        )
+    };
+    let text = line("monotonic", offsets.monotonic_ms) + &line("boottime", offsets.boottime_ms);
+    let mut file = File::options()
+        .write(true)
+        .open("/proc/self/timens_offsets")
+        .map_err(from_io)?;
+    file.write_all(text.as_bytes()).map_err(from_io)
+}
+
+/// The kernel's error number of a standard library error.
+pub(super) fn from_io(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
+}
+
+/// Forks the job and reaps until it ends; or becomes the job, where the plan wants no init.
+fn launch(progress: Progress<'_>) -> ! {
+    let Progress {
+        mut child,
+        places,
+        layers,
+        ..
+    } = progress;
+    let Some(places) = places else {
+        child
+            .report
+            .send(Record::Failed(Stage::Start, 0, Errno::ENOTDIR), None)
+            .ok();
+        sys::process::exit_now(SETUP_FAILED)
+    };
+    child.trees = BTreeMap::new();
+    if !child.plan.exec.init {
+        drop(layers);
+        workload::run(child, places);
+    }
+    match sys::fork::fork() {
+        Err(errno) => {
+            child
+                .report
+                .send(Record::Failed(Stage::Start, 1, errno), None)
+                .ok();
+            sys::process::exit_now(SETUP_FAILED)
+        }
+        Ok(None) => {
+            drop(layers);
+            workload::run(child, places)
+        }
+        Ok(Some(job)) => {
+            drop(places);
+            // The launcher reads "running" from the end of the report channel, so no copy may stay here.
+            let Child {
+                status,
+                report,
+                stdio,
+                ..
+            } = child;
+            drop(report);
+            drop(stdio);
+            reaper::run(job, status.into(), layers)
+        }
+    }
+}
+
+/// Gives `fd` the number `wanted`, close-on-exec.
+pub(super) fn renumber(fd: OwnedFd, wanted: i32) -> Result<OwnedFd, Errno> {
+    if fd.as_raw_fd() == wanted {
+        return Ok(fd);
+    }
+    sys::process::duplicate_to(fd.as_fd(), wanted)
+}

@@ -1,0 +1,225 @@
+//! What appears at places inside the root: mounts, small files, masks, kernel settings.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::{UnlinkatFlags, chdir, fchdir, symlinkat, unlinkat};
+
+use super::init::from_io;
+use super::place::{Kind, Places};
+use super::root::{self, Detached, PLAIN, Xattrs, memory};
+use super::{Bound, dev};
+use crate::plan::{Mounted, Tree};
+use crate::sys::mount::{Attributes, move_mount, open_tree, set_attributes};
+use crate::units::Bytes;
+
+/// Makes one thing appear at `at`; the layer it can be written in, if it has one of its own.
+pub(super) fn mount(
+    places: &Places,
+    at: &str,
+    what: &Mounted,
+    trees: &mut BTreeMap<Tree, Vec<OwnedFd>>,
+    detached: &mut Detached,
+    bound: &Bound,
+) -> Result<Option<OwnedFd>, Errno> {
+    match what {
+        Mounted::Proc => system(places, at, detached.proc.take())?,
+        Mounted::Sysfs => system(places, at, detached.sysfs.take())?,
+        Mounted::Dev => dev::mount(places, at, std::mem::take(&mut detached.devices), bound.setgroups)?,
+        Mounted::Tmpfs { size, mode, exec } => {
+            let attributes = if *exec {
+                PLAIN
+            } else {
+                PLAIN.and(Attributes::NO_EXEC)
+            };
+            let target = places.mount_point(at, Kind::Directory, false)?;
+            move_mount(memory(Some(*size), *mode, attributes)?.as_fd(), target.as_fd())?;
+        }
+        Mounted::Bind { tree, read_only } => {
+            let attributes = if *read_only {
+                PLAIN.and(Attributes::READ_ONLY)
+            } else {
+                PLAIN
+            };
+            // An optional source that is missing is an empty list; without a list nobody has looked.
+            for taken in trees.remove(tree).ok_or(Errno::EBADF)? {
+                // On the detached tree: at no moment can anybody write through it.
+                set_attributes(taken.as_fd(), attributes)?;
+                let target = places.mount_point(at, kind_of(&taken)?, false)?;
+                move_mount(taken.as_fd(), target.as_fd())?;
+            }
+        }
+        Mounted::Copy { tree, size } => {
+            let taken = trees.remove(tree).ok_or(Errno::EBADF)?;
+            if !taken.is_empty() {
+                return copy(places, at, taken, *size).map(Some);
+            }
+        }
+        Mounted::File { .. } => {
+            let text = bound.files.get(at).map_or("", String::as_str);
+            file(places, at, text.as_bytes())?;
+        }
+        Mounted::Link { target } => {
+            let (parent, name) = at.rsplit_once('/').ok_or(Errno::EINVAL)?;
+            let parent = places.mount_point(
+                if parent.is_empty() { "/" } else { parent },
+                Kind::Directory,
+                false,
+            )?;
+            symlinkat(target.as_str(), &parent, name)?;
+        }
+    }
+    Ok(None)
+}
+
+/// proc and sysfs: at a place that no link of the image leads to.
+fn system(places: &Places, at: &str, fresh: Option<OwnedFd>) -> Result<(), Errno> {
+    let fresh = fresh.ok_or(Errno::EBADF)?;
+    let target = places.mount_point(at, Kind::Directory, true)?;
+    move_mount(fresh.as_fd(), target.as_fd())
+}
+
+fn kind_of(tree: &OwnedFd) -> Result<Kind, Errno> {
+    let mode = fstat(tree)?.st_mode & SFlag::S_IFMT.bits();
+    Ok(if mode == SFlag::S_IFDIR.bits() {
+        Kind::Directory
+    } else {
+        Kind::File
+    })
+}
+
+/// An overlay of the source and a layer in memory.
+fn copy(places: &Places, at: &str, source: Vec<OwnedFd>, size: Option<Bytes>) -> Result<OwnedFd, Errno> {
+    let target = places.mount_point(at, Kind::Directory, false)?;
+    let layer = memory(size, 0o755, PLAIN)?;
+    // The scaffold stands on the place itself for the moment in which the overlay is built, and is then taken away.
+    move_mount(layer.as_fd(), target.as_fd())?;
+    fchdir(&layer)?;
+    root::directory(&layer, "merged")?;
+    root::overlay(&layer, source, "", "merged", Xattrs::User)?;
+    let merged = openat(
+        &layer,
+        "merged",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let tree = open_tree(merged.as_fd(), c"")?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    move_mount(tree.as_fd(), target.as_fd())?;
+    chdir("/")?;
+    Ok(layer)
+}
+
+/// A read-only file of ours, mounted over whatever the image has there.
+///
+/// It is made in our `/dev`, which no image reaches, and loses its name there once it is mounted: a file of a
+/// detached mount could not be cloned before Linux 6.15.
+fn file(places: &Places, at: &str, text: &[u8]) -> Result<(), Errno> {
+    const NAME: &str = ".file";
+    let dev = places.open_strictly("/dev")?;
+    let make = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let written = openat(&dev, NAME, make, Mode::from_bits_truncate(0o644))?;
+    File::from(written).write_all(text).map_err(from_io)?;
+    let made = openat(
+        &dev,
+        NAME,
+        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let tree = open_tree(made.as_fd(), c"")?;
+    set_attributes(
+        tree.as_fd(),
+        PLAIN.and(Attributes::NO_EXEC).and(Attributes::READ_ONLY),
+    )?;
+    let target = places.mount_point(at, Kind::File, false)?;
+    move_mount(tree.as_fd(), target.as_fd())?;
+    unlinkat(&dev, NAME, UnlinkatFlags::NoRemoveDir)
+}
+
+/// Writes a kernel setting through our own proc.
+pub(super) fn sysctl(places: &Places, name: &str, value: &str) -> Result<(), Errno> {
+    let proc = places.open_strictly("/proc/sys")?;
+    is_proc(&proc)?;
+    let path = name.replace('.', "/");
+    let file = openat(
+        &proc,
+        path.as_str(),
+        OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    File::from(file).write_all(value.as_bytes()).map_err(from_io)
+}
+
+fn is_proc(fd: &OwnedFd) -> Result<(), Errno> {
+    let kind: FsType = fstatfs(fd)?.filesystem_type();
+    if kind == PROC_SUPER_MAGIC {
+        Ok(())
+    } else {
+        Err(Errno::ESTALE)
+    }
+}
+
+/// Hides what stands at `paths`: files behind our `/dev/null`, directories behind one empty file system.
+pub(super) fn mask(places: &Places, paths: &[String]) -> Result<(), Errno> {
+    let null = places.open_strictly("/dev/null")?;
+    dev::is_device(&null, 1, 3)?;
+    let mut empty: Option<OwnedFd> = None;
+    for path in paths {
+        let Some(place) = existing(places, path)? else {
+            continue;
+        };
+        match (kind_of(&place)?, &empty) {
+            (Kind::File, _) => move_mount(open_tree(null.as_fd(), c"")?.as_fd(), place.as_fd())?,
+            (Kind::Directory, Some(attached)) => {
+                move_mount(open_tree(attached.as_fd(), c"")?.as_fd(), place.as_fd())?;
+            }
+            (Kind::Directory, None) => {
+                let attributes = PLAIN.and(Attributes::NO_EXEC).and(Attributes::READ_ONLY);
+                let first = memory(Some(Bytes(4096)), 0o555, attributes)?;
+                move_mount(first.as_fd(), place.as_fd())?;
+                empty = Some(first);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes what stands at `paths` read-only, with all that is mounted below.
+pub(super) fn read_only(places: &Places, paths: &[String]) -> Result<(), Errno> {
+    for path in paths {
+        let Some(place) = existing(places, path)? else {
+            continue;
+        };
+        let tree = open_tree(place.as_fd(), c"")?;
+        set_attributes(tree.as_fd(), Attributes::READ_ONLY)?;
+        move_mount(tree.as_fd(), place.as_fd())?;
+    }
+    Ok(())
+}
+
+/// The place at `path`; none when there is nothing. Below `/proc` no link is followed, and it must be our proc.
+fn existing(places: &Places, path: &str) -> Result<Option<OwnedFd>, Errno> {
+    let in_proc = path.starts_with("/proc/");
+    let found = if in_proc {
+        places.open_strictly(path)
+    } else {
+        places.open(path)
+    };
+    match found {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(errno),
+        Ok(place) => {
+            if in_proc {
+                is_proc(&place)?;
+            }
+            Ok(Some(place))
+        }
+    }
+}

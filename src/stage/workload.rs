@@ -1,0 +1,256 @@
+//! The process that becomes the job: gives up what it does not need, in the plan's order, then executes.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::sys::stat::Mode;
+use nix::unistd::{chdir, execve, getcwd, setsid};
+
+use super::place::{Kind, Places};
+use super::{Bound, Child, credentials, landlock, verify};
+use crate::plan::WorkloadStep;
+use crate::profile::{Rlimit, RlimitValue};
+use crate::report::channel::Channel;
+use crate::report::record::{Record, Stage};
+use crate::sys;
+
+/// Runs the steps and executes the command; never returns.
+pub(super) fn run(child: Child<'_>, places: Places) -> ! {
+    let Child {
+        plan,
+        bound,
+        report,
+        stdio,
+        status,
+        trees,
+        tasks,
+        ..
+    } = child;
+    drop((status, trees, tasks));
+    let mut workload = Workload {
+        bound,
+        places: Some(places),
+        report,
+        terminal: None,
+        status_file: None,
+    };
+    let failed = |report: &Channel, stage, index, errno| -> ! {
+        report.send(Record::Failed(stage, index, errno), None).ok();
+        sys::process::exit_now(125)
+    };
+    if let Err(errno) = workload.standard_streams(stdio) {
+        failed(&workload.report, Stage::Start, 2, errno);
+    }
+    for (index, step) in plan.workload.iter().enumerate() {
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        if let Err(errno) = workload.act(step, plan.workload.as_slice()) {
+            failed(&workload.report, Stage::Workload, index, errno);
+        }
+    }
+    let errno = execute(bound);
+    failed(&workload.report, Stage::Exec, 0, errno)
+}
+
+struct Workload<'a> {
+    bound: &'a Bound,
+    /// The root; given up with the other descriptors.
+    places: Option<Places>,
+    report: Channel,
+    /// The job's own terminal, to become its controlling one.
+    terminal: Option<OwnedFd>,
+    /// This process's status, opened while any file can be.
+    status_file: Option<verify::Status>,
+}
+
+impl Workload<'_> {
+    /// Puts the job's streams at 0, 1 and 2; without given ones it gets a terminal of the sandbox's own devpts.
+    fn standard_streams(&mut self, stdio: Option<[OwnedFd; 3]>) -> Result<(), Errno> {
+        if let Some(streams) = stdio {
+            for (number, stream) in (0..).zip(&streams) {
+                sys::process::duplicate_to_standard(stream.as_fd(), number)?;
+            }
+            return Ok(());
+        }
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let master = open("/dev/pts/ptmx", flags, Mode::empty())?;
+        let peer = sys::terminal::open_peer(master.as_fd())?;
+        // Mounted over by nobody else, and unlike a path the peer cannot be another terminal (TIOCGPTPEER).
+        nix::sys::stat::fchmod(&peer, Mode::from_bits_truncate(0o620))?;
+        self.report.send(Record::Terminal, Some(master.as_fd()))?;
+        for number in 0..3 {
+            sys::process::duplicate_to_standard(peer.as_fd(), number)?;
+        }
+        self.terminal = Some(peer);
+        Ok(())
+    }
+
+    /// One step; the order is the plan's.
+    fn act(&mut self, step: &WorkloadStep, steps: &[WorkloadStep]) -> Result<(), Errno> {
+        match step {
+            WorkloadStep::Session => {
+                setsid()?;
+                match &self.terminal {
+                    Some(terminal) => sys::terminal::set_controlling(terminal.as_fd()),
+                    None => Ok(()),
+                }
+            }
+            WorkloadStep::Rlimits(limits) => {
+                limits.iter().try_for_each(|(kind, value)| rlimit(*kind, *value))
+            }
+            WorkloadStep::Credentials {
+                user,
+                group,
+                groups,
+                capabilities,
+                ambient,
+            } => {
+                let wanted = credentials::Credentials {
+                    user: self.bound.user(*user),
+                    group: self.bound.group(*group),
+                    groups: self.bound.setgroups.then_some(groups.as_slice()),
+                    capabilities: capabilities
+                        .iter()
+                        .fold(0, |set, capability| set | capability.bit()),
+                    ambient: *ambient,
+                };
+                if let Some(terminal) = &self.terminal {
+                    let (user, group) = (wanted.user.into(), None);
+                    nix::unistd::fchown(terminal, Some(user), group)?;
+                }
+                wanted.take()?;
+                // The change of ids has cleared it (PR_SET_PDEATHSIG(2const)). With an init this process's parent is
+                // PID 1, which ends with the launcher; without one it is the launcher.
+                prctl::set_pdeathsig(Signal::SIGKILL)
+            }
+            WorkloadStep::NoNewPrivileges => prctl::set_no_new_privs(),
+            WorkloadStep::Workdir(_) => self.workdir(),
+            WorkloadStep::Landlock(rules) => landlock::restrict(rules, self.places()?),
+            WorkloadStep::CloseDescriptors => {
+                self.close_descriptors()?;
+                // Every plan has this step, and has it right before the filters, which may forbid what follows here.
+                restore_signals(&self.bound.mask)?;
+                self.report.send(Record::Ready, None)
+            }
+            WorkloadStep::Seccomp(_) => {
+                for filter in &self.bound.filters {
+                    seccompiler::apply_filter(filter.instructions()).map_err(seccomp_error)?;
+                }
+                Ok(())
+            }
+            WorkloadStep::Verify => {
+                let status = self.status_file.take().ok_or(Errno::EBADF)?;
+                status.verify(steps, self.bound)?;
+                self.report.send(Record::Verified, None)
+            }
+        }
+    }
+
+    fn places(&self) -> Result<&Places, Errno> {
+        self.places.as_ref().ok_or(Errno::EBADF)
+    }
+
+    /// The working directory: inside the root, made where that is possible, with a name.
+    fn workdir(&self) -> Result<(), Errno> {
+        let path = self.bound.workdir.as_str();
+        let places = self.places()?;
+        if matches!(places.open(path), Err(Errno::ENOENT)) {
+            places.mount_point(path, Kind::Directory, false)?;
+        }
+        chdir(path)?;
+        // CVE-2024-21626: a directory outside the root has no absolute name here (getcwd(3)).
+        let name = getcwd()?;
+        if name.is_absolute() {
+            Ok(())
+        } else {
+            Err(Errno::EXDEV)
+        }
+    }
+
+    /// Closes everything but the standard streams, the report channel and this process's status file.
+    ///
+    /// Closed and not only marked: a descriptor that is open while the working directory or a path of the job
+    /// is used is the hole of CVE-2024-21626.
+    fn close_descriptors(&mut self) -> Result<(), Errno> {
+        let file = open(
+            "/proc/self/status",
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+        // What owns a low number is dropped before that number is given away.
+        self.report = Channel::from_fd(sys::process::duplicate_above(self.report.as_fd(), 5)?);
+        let status = sys::process::duplicate_above(file.as_fd(), 5)?;
+        drop((file, self.places.take(), self.terminal.take()));
+        self.report = Channel::from_fd(sys::process::duplicate_to(self.report.as_fd(), 3)?);
+        self.status_file = Some(verify::Status::new(sys::process::duplicate_to(
+            status.as_fd(),
+            4,
+        )?)?);
+        drop(status);
+        sys::process::close_from(5)
+    }
+}
+
+/// A hard limit above this process's own is lowered to it: only a tighter one can be set without privilege (setrlimit(2)).
+fn rlimit(kind: Rlimit, value: RlimitValue) -> Result<(), Errno> {
+    let resource = resource(kind);
+    let (_, own_hard) = getrlimit(resource)?;
+    let hard = value.hard.unwrap_or(nix::libc::RLIM_INFINITY).min(own_hard);
+    let soft = value.soft.unwrap_or(nix::libc::RLIM_INFINITY).min(hard);
+    setrlimit(resource, soft, hard)
+}
+
+fn resource(kind: Rlimit) -> Resource {
+    match kind {
+        Rlimit::As => Resource::RLIMIT_AS,
+        Rlimit::Core => Resource::RLIMIT_CORE,
+        Rlimit::Cpu => Resource::RLIMIT_CPU,
+        Rlimit::Data => Resource::RLIMIT_DATA,
+        Rlimit::Fsize => Resource::RLIMIT_FSIZE,
+        Rlimit::Locks => Resource::RLIMIT_LOCKS,
+        Rlimit::Memlock => Resource::RLIMIT_MEMLOCK,
+        Rlimit::Msgqueue => Resource::RLIMIT_MSGQUEUE,
+        Rlimit::Nice => Resource::RLIMIT_NICE,
+        Rlimit::Nofile => Resource::RLIMIT_NOFILE,
+        Rlimit::Nproc => Resource::RLIMIT_NPROC,
+        Rlimit::Rss => Resource::RLIMIT_RSS,
+        Rlimit::Rtprio => Resource::RLIMIT_RTPRIO,
+        Rlimit::Rttime => Resource::RLIMIT_RTTIME,
+        Rlimit::Sigpending => Resource::RLIMIT_SIGPENDING,
+        Rlimit::Stack => Resource::RLIMIT_STACK,
+    }
+}
+
+/// The job starts with the launcher's first mask and with no signal ignored, whatever the caller had ignored.
+fn restore_signals(mask: &SigSet) -> Result<(), Errno> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        sys::process::set_action(signal, &default)?;
+    }
+    mask.thread_set_mask()
+}
+
+fn seccomp_error(error: seccompiler::Error) -> Errno {
+    match error {
+        seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => super::init::from_io(error),
+        _ => Errno::EINVAL,
+    }
+}
+
+/// Tries each file for the command; the error that says most (execvp(3)).
+fn execute(bound: &Bound) -> Errno {
+    let mut answer = Errno::ENOENT;
+    for program in &bound.programs {
+        let Err(errno) = execve(program, &bound.argv, &bound.env);
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            // Another directory of PATH may hold one that can be executed.
+            Errno::EACCES => answer = errno,
+            _ => return errno,
+        }
+    }
+    answer
+}
