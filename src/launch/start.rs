@@ -1,0 +1,324 @@
+//! The clone, the steps that need the child, and the wait until it runs.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
+
+use super::error::{LaunchError, io_words, words};
+use super::ids;
+use super::prepare::Prepared;
+use super::stdio::{self, Pump, RawMode, Streams};
+use super::{Exit, overlay, signals};
+use crate::cgroup::{self, Group};
+use crate::plan::{ChildStep, Id, InitStep, Tree, TreeOwner};
+use crate::profile::Namespace;
+use crate::report::channel::{Channel, Received};
+use crate::report::record::Record;
+use crate::stage::{self, Child};
+use crate::sys::clone::{Cloned, clone3};
+use crate::sys::mount;
+use crate::sys::userns::of_process;
+
+/// A job that runs, and everything that must be undone after it.
+pub(crate) struct Running {
+    pub(super) prepared: Prepared,
+    pub(super) init: Pid,
+    pub(super) init_fd: OwnedFd,
+    pub(super) status: Channel,
+    pub(super) pumps: Vec<Pump>,
+    pub(super) master: Option<OwnedFd>,
+    pub(super) raw_mode: Option<RawMode>,
+    pub(super) started: (SystemTime, Instant),
+    pub(super) namespaces: Vec<Namespace>,
+    pub(super) verified: bool,
+    /// What dead runs have left and cannot be removed, and why.
+    pub(super) not_swept: Vec<String>,
+}
+
+impl Prepared {
+    /// Clones PID 1, lets it build the sandbox, and returns when the job's program is executed.
+    ///
+    /// # Errors
+    /// The step that failed and why; nothing is left of the sandbox.
+    pub(crate) fn start(self) -> Result<Running, LaunchError> {
+        one_thread()?;
+        let output = self.plan.watch.output.map(|bytes| bytes.0);
+        let Streams { job: stdio, pumps } = stdio::connect(self.bound.tty, output)?;
+        let channels = Channel::pair().and_then(|report| Ok((report, Channel::pair()?)));
+        let ((report, child_report), (status, child_status)) =
+            channels.map_err(|errno| LaunchError::setup("channels to PID 1", words(errno)))?;
+        let started = (SystemTime::now(), Instant::now());
+        let v2 = self.group.as_ref().and_then(|group| group.directory());
+        let cloned = clone3(self.clone_flags(), v2).map_err(|errno| self.clone_failed(errno))?;
+        let (init, init_fd) = match cloned {
+            Cloned::Parent(init, init_fd) => (init, init_fd),
+            Cloned::Child => {
+                drop((report, status, pumps));
+                let Prepared {
+                    plan,
+                    bound,
+                    trees,
+                    layer_file,
+                    group,
+                    signals,
+                    ..
+                } = self;
+                drop(signals);
+                let tasks = group.iter().flat_map(Group::tasks).collect();
+                stage::run(Child {
+                    plan: &plan,
+                    bound: &bound,
+                    trees,
+                    layer_file,
+                    tasks,
+                    report: child_report,
+                    status: child_status,
+                    stdio,
+                })
+            }
+        };
+        drop((child_report, child_status, stdio));
+        let namespaces = if self.receipt {
+            namespaces_of(init)
+        } else {
+            Vec::new()
+        };
+        let mut running = Running {
+            prepared: self,
+            init,
+            init_fd,
+            status,
+            pumps,
+            master: None,
+            raw_mode: None,
+            started,
+            namespaces,
+            verified: false,
+            not_swept: Vec::new(),
+        };
+        match running.set_up(&report) {
+            Ok(()) => Ok(running),
+            Err(error) => Err(running.abandon(error)),
+        }
+    }
+
+    /// What clone3(2) can make; PID 1 makes the rest (house decision 5).
+    fn clone_flags(&self) -> CloneFlags {
+        let later = |namespace| self.plan.init.contains(&InitStep::Unshare(namespace));
+        let flag = |namespace: &Namespace| match namespace {
+            _ if later(*namespace) => CloneFlags::empty(),
+            Namespace::User => CloneFlags::CLONE_NEWUSER,
+            Namespace::Mount => CloneFlags::CLONE_NEWNS,
+            Namespace::Pid => CloneFlags::CLONE_NEWPID,
+            Namespace::Net => CloneFlags::CLONE_NEWNET,
+            Namespace::Ipc => CloneFlags::CLONE_NEWIPC,
+            Namespace::Uts => CloneFlags::CLONE_NEWUTS,
+            Namespace::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+            // Its offsets are frozen for a task that is cloned into it (time_namespaces(7)).
+            Namespace::Time => CloneFlags::empty(),
+        };
+        self.plan.namespaces.iter().map(flag).collect()
+    }
+
+    fn clone_failed(&self, errno: Errno) -> LaunchError {
+        let cause = match errno {
+            Errno::EPERM => "not permitted; this host forbids user namespaces to the caller, `ringfence doctor` says how to mend it".to_owned(),
+            Errno::ENOSPC => "a limit of namespaces is reached (user.max_user_namespaces and its like, see namespaces(7))".to_owned(),
+            Errno::EAGAIN => "a limit of processes is reached".to_owned(),
+            _ => words(errno),
+        };
+        LaunchError::setup("clone PID 1", cause)
+    }
+}
+
+impl Running {
+    /// The steps that need the child, and the child's own, until its program runs.
+    fn set_up(&mut self, report: &Channel) -> Result<(), LaunchError> {
+        let mut overlay = None;
+        let total = self.prepared.plan.with_child.len();
+        for index in 0..total {
+            let step = self.prepared.plan.with_child[index].clone();
+            match self.act(&step) {
+                Ok(tree) => overlay = tree.or(overlay),
+                Err(cause) => return Err(LaunchError::step("child", index, total, &step, cause)),
+            }
+        }
+        match report.send(Record::Go, overlay.as_ref().map(AsFd::as_fd)) {
+            // A PID 1 that is gone has said why, or its end says enough: the reading below tells.
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+            Err(errno) => return Err(LaunchError::setup("start PID 1", words(errno))),
+        }
+        // Costs a start nothing: while PID 1 builds the sandbox there is nothing else to do here.
+        if let Some(site) = self.prepared.site.take() {
+            let left = cgroup::sweep(&site).left;
+            self.not_swept = left.iter().map(ToString::to_string).collect();
+        }
+        self.wait_until_running(report)
+    }
+
+    fn act(&mut self, step: &ChildStep) -> Result<Option<OwnedFd>, String> {
+        match step {
+            ChildStep::MapIds(_) => self.prepared.maps.write(self.init)?,
+            ChildStep::IdmapTree { tree, owner } => self.idmap(tree, owner)?,
+            ChildStep::MountOverlay { size } => {
+                let layers = self.prepared.trees.remove(&Tree::Layers).unwrap_or_default();
+                return overlay::mount(layers, *size).map(Some).map_err(words);
+            }
+        }
+        Ok(None)
+    }
+
+    fn idmap(&self, tree: &Tree, owner: &TreeOwner) -> Result<(), String> {
+        for taken in self.prepared.trees.get(tree).map_or(&[][..], Vec::as_slice) {
+            let namespace = match owner {
+                TreeOwner::Same => of_process(self.init).map_err(|error| error.to_string())?,
+                TreeOwner::Job { user, group } => {
+                    let base = self
+                        .prepared
+                        .maps
+                        .base
+                        .ok_or("an idmapped mount needs a range of ids")?;
+                    let caller = self.prepared.bound.caller;
+                    let number = |id: &Id, own| match id {
+                        Id::Number(number) => *number,
+                        Id::Caller => own,
+                    };
+                    ids::owner_namespace(taken, base, number(user, caller.0), number(group, caller.1))?
+                }
+            };
+            mount::idmap(taken.as_fd(), namespace.as_fd()).map_err(|errno| match errno {
+                Errno::EINVAL => "a file system below it takes no idmapped mounts".to_owned(),
+                errno => words(errno),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Reads the child's records until its program is executed.
+    fn wait_until_running(&mut self, report: &Channel) -> Result<(), LaunchError> {
+        let died = || {
+            LaunchError::setup(
+                "set-up",
+                "PID 1 or the job was killed before the job's program ran",
+            )
+        };
+        let mut ready = false;
+        let output = self.prepared.plan.watch.output.map(|bytes| bytes.0);
+        loop {
+            // Once it is ready nothing holds it up any more: a signal that comes now is the job's.
+            if !ready {
+                self.wait_for(report)?;
+            }
+            let received = report
+                .receive()
+                .map_err(|errno| LaunchError::setup("report of PID 1", words(errno)))?;
+            match received {
+                Received::Record(Record::Failed(stage, index, errno), _) => {
+                    // In the plan's words: a variable's value may be a secret.
+                    let program = self.prepared.plan.exec.argv.first();
+                    let program = program.map_or_else(String::new, |word| {
+                        word.as_literal().map_or_else(|| word.to_string(), str::to_owned)
+                    });
+                    return Err(LaunchError::from_record(
+                        &self.prepared.plan,
+                        &program,
+                        stage,
+                        index,
+                        errno,
+                    ));
+                }
+                Received::Record(Record::Terminal, Some(master)) => {
+                    let pumps = stdio::connect_terminal(&master, output);
+                    self.pumps =
+                        pumps.map_err(|errno| LaunchError::setup("terminal of the job", words(errno)))?;
+                    self.raw_mode = RawMode::set();
+                    self.master = Some(master);
+                }
+                Received::Record(Record::Ready, _) => ready = true,
+                Received::Record(Record::Verified, _) => self.verified = true,
+                Received::Record(..) => {
+                    return Err(LaunchError::setup("report of PID 1", "an unexpected record"));
+                }
+                // The last copy went with execve(2), which closes it.
+                Received::Eof if ready && self.verified => return Ok(()),
+                Received::Eof => return Err(died()),
+            }
+        }
+    }
+
+    /// Waits for a record; an interrupt of the caller ends the set-up.
+    fn wait_for(&self, report: &Channel) -> Result<(), LaunchError> {
+        loop {
+            let mut watched = [
+                PollFd::new(report.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.prepared.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut watched, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(LaunchError::setup("wait for PID 1", words(errno))),
+                Ok(_) => {}
+            }
+            if watched[0].revents().is_some_and(|events| !events.is_empty()) {
+                return Ok(());
+            }
+            while let Ok(Some(info)) = self.prepared.signals.read_signal() {
+                if signals::ends(info.ssi_signo.cast_signed()) {
+                    return Err(LaunchError::setup("set-up", "interrupted"));
+                }
+            }
+        }
+    }
+
+    /// Ends what there is of a sandbox whose set-up failed.
+    fn abandon(self, error: LaunchError) -> LaunchError {
+        let Exit { undo, .. } = self.end_and_collect();
+        if undo.is_empty() {
+            return error;
+        }
+        LaunchError::Undo {
+            first: Box::new(error),
+            undo: undo.join("; "),
+        }
+    }
+}
+
+/// A child is a copy of one thread; a lock that another one holds would stay locked in it for ever.
+fn one_thread() -> Result<(), LaunchError> {
+    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    match threads {
+        Ok(1) => Ok(()),
+        Ok(more) => Err(LaunchError::setup(
+            "clone PID 1",
+            format!("the launcher has {more} threads"),
+        )),
+        Err(error) => Err(LaunchError::setup("/proc/self/task", io_words(&error))),
+    }
+}
+
+/// The namespaces of `pid` that differ from this process's; read while PID 1 waits and can still be looked at.
+fn namespaces_of(pid: Pid) -> Vec<Namespace> {
+    const NAMES: [(&str, Namespace); 7] = [
+        ("user", Namespace::User),
+        ("mnt", Namespace::Mount),
+        ("pid", Namespace::Pid),
+        ("net", Namespace::Net),
+        ("ipc", Namespace::Ipc),
+        ("uts", Namespace::Uts),
+        ("cgroup", Namespace::Cgroup),
+    ];
+    let link = |of: &str, name: &str| std::fs::read_link(format!("/proc/{of}/ns/{name}")).ok();
+    let child = pid.to_string();
+    let differs = |name: &str| match (link("self", name), link(&child, name)) {
+        (Some(own), Some(other)) => own != other,
+        _ => false,
+    };
+    NAMES
+        .into_iter()
+        .filter(|(name, _)| differs(name))
+        .map(|(_, namespace)| namespace)
+        .collect()
+}
