@@ -1,0 +1,150 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs jobs in sandboxes that a manifest describes and a plan shows.
+#[derive(Debug, Parser)]
+#[command(name = "ringfence", version, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Plan a job and run it, pulling what is missing
+    Run(Run),
+    /// Print what a run would do, and do nothing
+    Plan(Plan),
+    /// Report every problem in the manifest
+    Check(Check),
+    /// Print what this host offers, as TOML
+    Facts(Facts),
+    /// Say what works on this host, what does not, and what to do about it
+    Doctor(Doctor),
+    /// Fetch images into the store
+    Pull(Pull),
+    /// Reap and forward signals as PID 1, as tini does
+    #[command(disable_help_flag = true)]
+    Init {
+        /// tini's options, then the program and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Where the manifest is.
+#[derive(Debug, Args)]
+pub(super) struct File {
+    /// The manifest; default: ringfence.toml here or in a parent folder
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+}
+
+/// A job without a manifest.
+#[derive(Debug, Args)]
+pub(super) struct Adhoc {
+    /// Run this image without a manifest
+    #[arg(long, value_name = "IMAGE", conflicts_with = "file")]
+    pub(super) image: Option<String>,
+    /// The profile that holds it
+    #[arg(long, value_name = "PROFILE", requires = "image")]
+    pub(super) profile: Option<String>,
+    /// Print the manifest that this would be, and run nothing
+    #[arg(long, requires = "image")]
+    pub(super) save: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The job; not needed when the manifest has one
+    pub(super) job: Option<String>,
+    #[command(flatten)]
+    pub(super) file: File,
+    #[command(flatten)]
+    pub(super) adhoc: Adhoc,
+    /// Give the job a terminal of its own
+    #[arg(short = 't', long)]
+    pub(super) tty: bool,
+    /// Write the receipt, one JSON object, to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// Use no network to find the image
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// Words that replace the job's command
+    #[arg(last = true)]
+    pub(super) args: Vec<String>,
+}
+
+/// How a plan is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Format {
+    /// A sheet for a reader
+    Text,
+    /// JSON
+    Json,
+    /// TOML
+    Toml,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// The job; not needed when the manifest has one
+    pub(super) job: Option<String>,
+    #[command(flatten)]
+    pub(super) file: File,
+    #[command(flatten)]
+    pub(super) adhoc: Adhoc,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: Format,
+    /// Plan for the host of this file, which `ringfence facts` wrote, and not for this one; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(super) facts: Vec<PathBuf>,
+    /// Every job of the manifest
+    #[arg(long, conflicts_with = "job")]
+    pub(super) all: bool,
+    /// Plan for a job with a terminal of its own
+    #[arg(short = 't', long)]
+    pub(super) tty: bool,
+    /// Store each plan as DIR/JOB[@HOST].plan.txt, with DIR/index.toml
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    pub(super) write: Option<PathBuf>,
+    /// Compare with the plans that --write stored; exit 1 where they differ
+    #[arg(long, value_name = "DIR")]
+    pub(super) check: Option<PathBuf>,
+    /// Words that replace the job's command
+    #[arg(last = true)]
+    pub(super) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    pub(super) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Facts {
+    /// The job whose paths and variables are looked at as well
+    pub(super) job: Option<String>,
+    #[command(flatten)]
+    pub(super) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {}
+
+#[derive(Debug, Args)]
+pub(super) struct Pull {
+    /// Jobs of the manifest, or images; default: every job
+    pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) file: File,
+    /// Print nothing while fetching
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}

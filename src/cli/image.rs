@@ -1,0 +1,351 @@
+//! Images for jobs: found in the store, fetched where that is allowed, or taken from the host.
+
+use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat};
+
+use super::args::Pull;
+use super::failure::Failure;
+use super::project::Project;
+use super::say;
+use super::settings::Settings;
+use super::survey::survey;
+use crate::host::facts::{Caller, Facts};
+use crate::image::{
+    Accounts, Credentials, Event, Lease, Ownership, Platform, Reference, Report, Request, Source, Store,
+    pull_in_child,
+};
+use crate::plan::{Image, ImageConfig, ImageKind};
+
+/// The most of a folder's `/etc/passwd` that is read.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// Subordinate ids that a store of an ordinary user needs to keep owners.
+const IDS: u32 = 65536;
+
+/// An image as the planner and the launcher take it.
+pub(super) struct Found {
+    /// What a plan may depend on.
+    pub(super) image: Image,
+    /// Its unpacked layers, lowest first.
+    pub(super) layers: Vec<PathBuf>,
+    /// Keeps the layers in the store while they are used.
+    _lease: Option<Lease>,
+}
+
+/// How far the search for an image may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The store.
+    Store,
+    /// The registries as well.
+    Network,
+}
+
+/// Finds the image of a job.
+///
+/// # Errors
+/// When it is not in the store and may not be fetched, or cannot be.
+pub(super) fn find(
+    source: &Source,
+    project: &Project,
+    settings: &Settings,
+    facts: &Facts,
+    reach: Reach,
+) -> Result<Found, Failure> {
+    match source {
+        Source::Host => Ok(Found {
+            image: Image::host(),
+            layers: Vec::new(),
+            _lease: None,
+        }),
+        Source::Dir(folder) => of_folder(source, &project.dir.join(folder)),
+        Source::Registry(reference) => of_registry(reference, settings, facts, reach),
+        Source::Oci { .. } | Source::Archive(_) => Err(Failure::Image(format!(
+            "image {source}: layouts and archives cannot be run yet; push it to a registry, or unpack it and write `dir:FOLDER`"
+        ))),
+    }
+}
+
+fn of_registry(
+    reference: &Reference,
+    settings: &Settings,
+    facts: &Facts,
+    reach: Reach,
+) -> Result<Found, Failure> {
+    let platform = Platform::host();
+    let failed = |error: crate::image::StoreError| Failure::Image(error.to_string());
+    let stored = match Store::open(&settings.store).map_err(failed)? {
+        Some(store) => store.find(reference, &platform).map_err(failed)?,
+        None => None,
+    };
+    let image = match (stored, reach) {
+        (Some(image), _) => image,
+        (None, Reach::Store) => {
+            return Err(Failure::Image(format!(
+                "image {reference} is not in the store; run `ringfence pull`"
+            )));
+        }
+        (None, Reach::Network) => fetch(reference, settings, facts, false)?.image,
+    };
+    let store = Store::open(&settings.store).map_err(failed)?;
+    let store = store
+        .ok_or_else(|| Failure::Image(format!("image store {}: it has gone", settings.store.display())))?;
+    let lease = store.lease(&image).map_err(failed)?;
+    Ok(Found {
+        layers: lease.layer_dirs().to_vec(),
+        image: planned(&image),
+        _lease: Some(lease),
+    })
+}
+
+/// The parts of a stored image that a plan may depend on.
+fn planned(image: &crate::image::Image) -> Image {
+    let config = &image.config;
+    let (passwd, group) = lines(&image.accounts);
+    Image {
+        reference: image.reference.clone(),
+        kind: ImageKind::Layers,
+        digest: Some(image.digest.to_string()),
+        layers: image
+            .layers
+            .iter()
+            .map(|layer| layer.diff_id.to_string())
+            .collect(),
+        config: ImageConfig {
+            entrypoint: config.entrypoint.clone(),
+            cmd: config.cmd.clone(),
+            env: config
+                .env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+            working_dir: config.working_dir.clone(),
+            user: config.user.clone(),
+            stop_signal: Some(config.stop_signal.clone()).filter(|signal| !signal.is_empty()),
+        },
+        passwd,
+        group,
+    }
+}
+
+/// The accounts as lines of `/etc/passwd` and `/etc/group`, which is how a plan reads them.
+fn lines(accounts: &Accounts) -> (String, String) {
+    let users = accounts
+        .users
+        .iter()
+        .map(|user| format!("{}:x:{}:{}::{}:\n", user.name, user.uid, user.gid, user.home));
+    let groups = accounts
+        .groups
+        .iter()
+        .map(|group| format!("{}:x:{}:{}\n", group.name, group.gid, group.members.join(",")));
+    (users.collect(), groups.collect())
+}
+
+/// A folder that is a root file system.
+fn of_folder(source: &Source, folder: &Path) -> Result<Found, Failure> {
+    let failed = |cause: String| Failure::Image(format!("image {source}: {}: {cause}", folder.display()));
+    let root = open(
+        folder,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| failed(crate::launch::words(errno)))?;
+    let image = Image {
+        reference: source.to_string(),
+        kind: ImageKind::Dir,
+        digest: None,
+        layers: Vec::new(),
+        config: ImageConfig::default(),
+        passwd: inside(&root, "etc/passwd").map_err(failed)?,
+        group: inside(&root, "etc/group").map_err(failed)?,
+    };
+    Ok(Found {
+        image,
+        layers: vec![folder.to_owned()],
+        _lease: None,
+    })
+}
+
+/// A small regular file of a root file system, links resolved inside it; empty when there is none (security: T-C7).
+fn inside(root: impl AsFd, path: &str) -> Result<String, String> {
+    use std::io::Read;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let file = match openat2(root, path, how) {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(String::new()),
+        opened => opened.map_err(|errno| format!("{path}: {}", crate::launch::words(errno)))?,
+    };
+    let seen = fstat(&file).map_err(|errno| format!("{path}: {}", crate::launch::words(errno)))?;
+    if seen.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+        return Err(format!("{path}: not a regular file"));
+    }
+    let mut text = Vec::new();
+    let read = std::fs::File::from(file)
+        .take(LONGEST_FILE)
+        .read_to_end(&mut text);
+    read.map_err(|error| format!("{path}: {}", crate::launch::io_words(&error)))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Whose the files of this caller's store are.
+fn ownership(settings: &Settings, facts: &Facts) -> Ownership {
+    match facts.caller {
+        Caller::Root if facts.store.idmapped_mounts => Ownership::Kept,
+        Caller::Root => Ownership::Shifted {
+            base: settings.ids.base,
+        },
+        Caller::User if facts.ids.subordinate_uids >= IDS && facts.ids.subordinate_gids >= IDS => {
+            Ownership::Subordinate
+        }
+        Caller::User => Ownership::Single,
+    }
+}
+
+/// Pulls an image, in a process of its own, and says how it goes.
+fn fetch(reference: &Reference, settings: &Settings, facts: &Facts, quiet: bool) -> Result<Report, Failure> {
+    let request = Request {
+        reference: reference.clone(),
+        platform: Platform::host(),
+        registries: settings.registries.clone(),
+        credentials: Credentials::from_environment(),
+    };
+    let mut progress = Progress::new(reference, quiet);
+    let pulled = pull_in_child(&settings.store, ownership(settings, facts), &request, |event| {
+        progress.show(&event)
+    });
+    progress.end();
+    pulled.map_err(|error| Failure::Image(error.to_string()))
+}
+
+/// What is said while an image comes: one line that changes on a terminal, a line for each layer elsewhere.
+struct Progress<'a> {
+    reference: &'a Reference,
+    terminal: bool,
+    quiet: bool,
+    /// Size and bytes so far of each layer.
+    layers: Vec<(u64, u64)>,
+    shown: bool,
+}
+
+impl Progress<'_> {
+    fn new(reference: &Reference, quiet: bool) -> Progress<'_> {
+        Progress {
+            reference,
+            terminal: std::io::stderr().is_terminal(),
+            quiet,
+            layers: Vec::new(),
+            shown: false,
+        }
+    }
+
+    fn show(&mut self, event: &Event) {
+        match event {
+            Event::Resolved { layers, .. } => {
+                self.layers = layers.iter().map(|layer| (layer.size, 0)).collect()
+            }
+            Event::Progress { layer, bytes } => {
+                if let Some(entry) = self.layers.get_mut(*layer) {
+                    entry.1 = *bytes;
+                }
+            }
+            Event::Done { layer, fetched } => {
+                let (number, count) = (layer + 1, self.layers.len());
+                if let Some(entry) = self.layers.get_mut(*layer) {
+                    entry.1 = entry.0;
+                    if *fetched && !self.terminal && !self.quiet {
+                        say(&format!(
+                            "{}: layer {number} of {count}, {} bytes",
+                            self.reference, entry.0
+                        ));
+                    }
+                }
+            }
+        }
+        if self.terminal && !self.quiet {
+            let total: u64 = self.layers.iter().map(|layer| layer.0).sum();
+            let done: u64 = self.layers.iter().map(|layer| layer.1).sum();
+            let line = format!(
+                "\r\x1b[K{}: {} of {} MB",
+                self.reference,
+                done / 1_000_000,
+                total / 1_000_000
+            );
+            // A terminal that has gone needs no progress.
+            std::io::stderr().lock().write_all(line.as_bytes()).ok();
+            self.shown = true;
+        }
+    }
+
+    fn end(&mut self) {
+        if self.shown {
+            std::io::stderr().lock().write_all(b"\r\x1b[K").ok();
+        }
+    }
+}
+
+/// `ringfence pull`.
+pub(super) fn pull(args: &Pull) -> Result<u8, Failure> {
+    let settings = Settings::load()?;
+    let facts = survey(&settings, None)?.facts;
+    for source in wanted(args)? {
+        let Source::Registry(reference) = &source else {
+            continue;
+        };
+        let report = fetch(reference, &settings, &facts, args.quiet)?;
+        if !args.quiet {
+            say(&format!(
+                "{reference}: {}, {} fetched",
+                report.image.digest,
+                counted(report.fetched_layers as u64, "layer")
+            ));
+            if report.lost.owners > 0 {
+                say(&format!(
+                    "{reference}: {} of users who have no id here",
+                    counted(report.lost.owners, "file")
+                ));
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// `1 layer`, `2 layers`.
+fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// The images that are named, or of the jobs that are, or of all jobs; each once.
+fn wanted(args: &Pull) -> Result<Vec<Source>, Failure> {
+    // Images can be pulled without a manifest.
+    let project = match Project::open(args.file.file.as_deref()) {
+        Ok(project) => Some(project),
+        Err(failure) if args.names.is_empty() || args.file.file.is_some() => return Err(failure),
+        Err(_) => None,
+    };
+    let mut sources = Vec::new();
+    let mut add = |source| {
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    };
+    let names: Vec<String> = match &project {
+        Some(project) if args.names.is_empty() => project.manifest.jobs().map(str::to_owned).collect(),
+        _ => args.names.clone(),
+    };
+    for name in &names {
+        match &project {
+            Some(project) if project.manifest.jobs().any(|job| job == name) => {
+                add(project.job(name)?.image.value)
+            }
+            _ => add(Source::parse(name).map_err(|error| Failure::Image(error.to_string()))?),
+        }
+    }
+    Ok(sources)
+}

@@ -1,0 +1,187 @@
+//! The manifest at hand: found, read, resolved.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::args::Adhoc;
+use super::colour;
+use super::failure::Failure;
+use crate::manifest::{self, Manifest};
+use crate::problem::Problems;
+use crate::profile::{self, Job};
+
+/// The name of a manifest that nobody has to name.
+const DEFAULT: &str = "ringfence.toml";
+
+/// A manifest and where it stands.
+pub(super) struct Project {
+    /// Its path as messages show it.
+    name: String,
+    /// The folder that holds it, absolute.
+    pub(super) dir: PathBuf,
+    /// Its text.
+    text: String,
+    /// What it says.
+    pub(super) manifest: Manifest,
+}
+
+impl Project {
+    /// Reads the manifest of `-f`, else `ringfence.toml` here or in a parent folder.
+    ///
+    /// # Errors
+    /// When there is none, it cannot be read, or it is wrong: every problem in it.
+    pub(super) fn open(file: Option<&Path>) -> Result<Project, Failure> {
+        let path = match file {
+            Some(path) => path.to_owned(),
+            None => find()?,
+        };
+        let name = path.display().to_string();
+        let text = read(&path).map_err(|cause| Failure::text(format!("manifest {name}: {cause}")))?;
+        let full =
+            std::path::absolute(&path).map_err(|error| Failure::text(format!("manifest {name}: {error}")))?;
+        let dir = full.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+        Project::parse(name, dir, text)
+    }
+
+    /// The manifest that `run --image` stands for: one job, in the current folder.
+    ///
+    /// # Errors
+    /// When a word is wrong, as though it stood in a manifest.
+    pub(super) fn of_image(adhoc: &Adhoc, image: &str, args: &[String]) -> Result<Project, Failure> {
+        let dir =
+            std::env::current_dir().map_err(|error| Failure::text(format!("current folder: {error}")))?;
+        Project::parse("--image".to_owned(), dir, written(adhoc, image, args))
+    }
+
+    fn parse(name: String, dir: PathBuf, text: String) -> Result<Project, Failure> {
+        match manifest::parse(&text) {
+            Ok(manifest) => Ok(Project {
+                name,
+                dir,
+                text,
+                manifest,
+            }),
+            Err(problems) => Err(Failure::Manifest(problems.render(&name, &text, colour()))),
+        }
+    }
+
+    /// The text of the manifest.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The problems beside their lines.
+    pub(super) fn render(&self, problems: &Problems) -> String {
+        problems.render(&self.name, &self.text, colour())
+    }
+
+    /// The name of the job that is meant: the one that is named, else the only one.
+    ///
+    /// # Errors
+    /// When none is named and there are several, or none at all.
+    pub(super) fn job_name<'a>(&'a self, named: Option<&'a str>) -> Result<&'a str, Failure> {
+        let mut jobs = self.manifest.jobs();
+        match (named, jobs.len()) {
+            (Some(name), _) => Ok(name),
+            (None, 1) => Ok(jobs.next().unwrap_or_default()),
+            (None, 0) => Err(Failure::text(format!(
+                "{}: it has no job; add a table `[job.NAME]`",
+                self.name
+            ))),
+            (None, _) => {
+                let names: Vec<_> = jobs.collect();
+                Err(Failure::text(format!(
+                    "{}: name one of its jobs: {}",
+                    self.name,
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// A job with everything in its place. Its warnings are for `check`; a plan repeats what matters as notices.
+    ///
+    /// # Errors
+    /// Every problem of the job, and of the profiles it inherits.
+    pub(super) fn job(&self, name: &str) -> Result<Job, Failure> {
+        profile::resolve(&self.manifest, name).map_err(|problems| Failure::Manifest(self.render(&problems)))
+    }
+
+    /// `FILE:LINE:COLUMN` of a place in the manifest.
+    pub(super) fn place(&self, start: usize) -> String {
+        let before = self.text.get(..start).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("{}:{line}:{column}", self.name)
+    }
+}
+
+/// `ringfence.toml` here or in the nearest parent that has one.
+fn find() -> Result<PathBuf, Failure> {
+    let here = std::env::current_dir().map_err(|error| Failure::text(format!("current folder: {error}")))?;
+    for (depth, folder) in here.ancestors().enumerate() {
+        let path = folder.join(DEFAULT);
+        if path.is_file() {
+            return Ok(if depth == 0 { PathBuf::from(DEFAULT) } else { path });
+        }
+    }
+    Err(Failure::text(format!(
+        "no {DEFAULT} in {} or a folder above; write one, or name a file with -f",
+        here.display()
+    )))
+}
+
+/// Reads a manifest, which has a bound: whatever else it is, it is not worth reading.
+fn read(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| crate::launch::io_words(&error))?;
+    let mut bytes = Vec::new();
+    let most = manifest::MAX_BYTES as u64;
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| crate::launch::io_words(&error))?;
+    if bytes.len() as u64 > most {
+        return Err(format!(
+            "larger than {} bytes, the most that a manifest may have",
+            manifest::MAX_BYTES
+        ));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
+}
+
+/// The manifest that a command line stands for, as a person would write it.
+fn written(adhoc: &Adhoc, image: &str, args: &[String]) -> String {
+    let string = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut text = format!(
+        "schema = 1\n\n[job.main]\nimage = {}\n",
+        string(&image.replace('$', "$$"))
+    );
+    if let Some(profile) = &adhoc.profile {
+        text += &format!("profile = {}\n", string(profile));
+    }
+    if !args.is_empty() {
+        let words: Vec<_> = args.iter().map(|word| string(&word.replace('$', "$$"))).collect();
+        text += &format!("command = [{}]\n", words.join(", "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_a_manifest() {
+        let adhoc = Adhoc {
+            image: None,
+            profile: Some("standard".into()),
+            save: true,
+        };
+        let args = ["echo".to_owned(), "a\"b $HOME".to_owned()];
+        let text = written(&adhoc, "busybox", &args);
+        let expected = "schema = 1\n\n[job.main]\nimage = \"busybox\"\nprofile = \"standard\"\ncommand = [\"echo\", 'a\"b $$HOME']\n";
+        assert_eq!(text, expected);
+        manifest::parse(&text).unwrap();
+    }
+}

@@ -1,0 +1,143 @@
+//! The host's own settings: config.toml, and where the store and run state are.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{geteuid, getuid};
+use serde::Deserialize;
+
+use super::failure::Failure;
+use crate::image::Registries;
+use crate::launch::{RangeConfig, RunDir};
+
+/// The host's own settings.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// Registries, mirrors and their certificates.
+    pub(super) registries: Registries,
+    /// Ranges of ids for root's runs.
+    pub(super) ids: RangeConfig,
+    /// The folder of the image store.
+    pub(super) store: PathBuf,
+    /// The folder of run state.
+    run: PathBuf,
+}
+
+/// config.toml, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    #[serde(default)]
+    registry: Registries,
+    #[serde(default)]
+    ids: RangeConfig,
+    /// Not held yet: refused, since a bound that is read and not held would be worse than none.
+    ceiling: Option<toml::Table>,
+}
+
+impl Settings {
+    /// Reads config.toml and the environment.
+    ///
+    /// # Errors
+    /// When the file is wrong: its path, the line and what is wrong there.
+    pub(super) fn load() -> Result<Settings, Failure> {
+        let root = geteuid().is_root();
+        let config = read_config(root)?;
+        Ok(Settings {
+            registries: config.registry,
+            ids: config.ids,
+            store: store(root)?,
+            run: run(root),
+        })
+    }
+
+    /// The folder of run state, made and checked.
+    ///
+    /// # Errors
+    /// When it is not this user's alone.
+    pub(super) fn run_dir(&self) -> Result<RunDir, Failure> {
+        Ok(RunDir::open(&self.run)?)
+    }
+}
+
+fn read_config(root: bool) -> Result<ConfigFile, Failure> {
+    let mut paths = Vec::new();
+    match env::var_os("RINGFENCE_CONFIG") {
+        Some(path) => paths.push((PathBuf::from(path), true)),
+        None => {
+            if let (false, Some(folder)) = (root, home_folder("XDG_CONFIG_HOME", ".config")) {
+                paths.push((folder.join("ringfence/config.toml"), false));
+            }
+            paths.push((PathBuf::from("/etc/ringfence/config.toml"), false));
+        }
+    }
+    for (path, must_exist) in paths {
+        let failed = |cause: String| Failure::text(format!("config {}: {cause}", path.display()));
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => continue,
+            text => text.map_err(|error| failed(crate::launch::io_words(&error)))?,
+        };
+        let config: ConfigFile = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
+        if config.ceiling.is_some() {
+            return Err(failed(
+                "`[ceiling]` is not held yet; take it out rather than trust it".to_owned(),
+            ));
+        }
+        if config.ids.count < 2
+            || u64::from(config.ids.base) + u64::from(config.ids.count) * 65536 > 0xffff_0000
+        {
+            return Err(failed(
+                "`[ids]` needs a `count` of at least 2, and all ranges below 4294901760".to_owned(),
+            ));
+        }
+        return Ok(config);
+    }
+    Ok(ConfigFile::default())
+}
+
+/// `$RINGFENCE_STORE`, else as the contract says.
+fn store(root: bool) -> Result<PathBuf, Failure> {
+    if let Some(path) = env::var_os("RINGFENCE_STORE").filter(|path| !path.is_empty()) {
+        return std::path::absolute(path).map_err(|error| Failure::text(format!("RINGFENCE_STORE: {error}")));
+    }
+    if root {
+        return Ok(PathBuf::from("/var/lib/ringfence"));
+    }
+    home_folder("XDG_DATA_HOME", ".local/share")
+        .map(|folder| folder.join("ringfence"))
+        .ok_or_else(|| {
+            Failure::text("image store: neither XDG_DATA_HOME nor HOME is set; set RINGFENCE_STORE")
+        })
+}
+
+/// `$RINGFENCE_RUN`, else as the contract says; a folder of the session that is missing or another's gives way to `/tmp`.
+fn run(root: bool) -> PathBuf {
+    if let Some(path) = env::var_os("RINGFENCE_RUN").filter(|path| !path.is_empty()) {
+        return PathBuf::from(path);
+    }
+    if root {
+        return PathBuf::from("/run/ringfence");
+    }
+    let session = env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| is_own(path));
+    session.map_or_else(
+        || PathBuf::from(format!("/tmp/ringfence-{}", getuid())),
+        |path| path.join("ringfence"),
+    )
+}
+
+fn is_own(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).is_ok_and(|seen| seen.is_dir() && seen.uid() == geteuid().as_raw())
+}
+
+/// The folder that an XDG variable names, absolute ones only, else one below HOME (XDG Base Directory Specification).
+fn home_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(below_home)))
+}

@@ -1,0 +1,82 @@
+//! `ringfence facts` and `ringfence doctor`: what this host offers.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+use super::args::{Doctor, Facts as FactsArgs};
+use super::failure::Failure;
+use super::print;
+use super::project::Project;
+use super::settings::Settings;
+use crate::cgroup::Site;
+use crate::host::doctor::examine;
+use crate::host::facts::Facts;
+use crate::host::probe::{self, Context};
+use crate::profile::{Job, Questions};
+
+/// What was learnt of this host.
+pub(super) struct Survey {
+    /// What a plan may depend on.
+    pub(super) facts: Facts,
+    /// Where control groups can be made, for the launcher: looked for once.
+    pub(super) site: Site,
+}
+
+/// Asks the host what a job must know; without a job, what any job may need.
+///
+/// # Errors
+/// When the folder of run state is not this user's.
+pub(super) fn survey(settings: &Settings, project: Option<(&Project, &Job)>) -> Result<Survey, Failure> {
+    let questions = project.map_or_else(Questions::default, |(_, job)| job.questions());
+    let site = Site::find();
+    let cgroup = probe::control_groups(&site);
+    let run_dir = settings.run_dir()?;
+    let variables = project.map_or_else(BTreeMap::new, |(_, job)| values(job));
+    let context = Context {
+        manifest_dir: project.map_or_else(|| std::path::Path::new("/"), |(project, _)| &project.dir),
+        store: &settings.store,
+        run: run_dir.path(),
+        first_id: settings.ids.base,
+        variables: &variables,
+        cgroup: &cgroup,
+    };
+    Ok(Survey {
+        facts: probe::probe(&questions, &context),
+        site,
+    })
+}
+
+/// The declared variables of a job with their values; none where the environment has none and there is no default.
+pub(super) fn values(job: &Job) -> BTreeMap<String, Option<String>> {
+    let value = |variable: &crate::profile::Variable| {
+        std::env::var(&variable.env)
+            .ok()
+            .or_else(|| variable.default.clone())
+    };
+    job.variables
+        .iter()
+        .map(|(name, variable)| (name.clone(), value(variable)))
+        .collect()
+}
+
+/// `ringfence facts [JOB]`.
+pub(super) fn facts(args: &FactsArgs) -> Result<u8, Failure> {
+    let settings = Settings::load()?;
+    let facts = match (&args.job, &args.file.file) {
+        (None, None) => survey(&settings, None)?.facts,
+        (job, file) => {
+            let project = Project::open(file.as_deref())?;
+            let job = project.job(project.job_name(job.as_deref())?)?;
+            survey(&settings, Some((&project, &job)))?.facts
+        }
+    };
+    print(&facts.to_toml())?;
+    Ok(0)
+}
+
+/// `ringfence doctor`.
+pub(super) fn doctor(_args: &Doctor) -> Result<u8, Failure> {
+    let facts = survey(&Settings::load()?, None)?.facts;
+    print(&examine(&facts, &probe::extras()).render(std::io::stdout().is_terminal()))?;
+    Ok(0)
+}

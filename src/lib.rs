@@ -1,0 +1,23 @@
+//! ringfence: from a manifest to a plan that one can review, and from the plan to a sandbox.
+//!
+//! The library's public face is the way to the plan, so that other people's tests can snapshot plans; launching is the
+//! program's, because it clones and must own its process.
+
+mod cgroup;
+mod cli;
+pub mod host;
+pub mod image;
+mod init;
+mod launch;
+pub mod manifest;
+pub mod plan;
+pub mod problem;
+pub mod profile;
+mod report;
+pub mod seccomp;
+mod stage;
+mod sys;
+pub mod units;
+
+#[doc(hidden)]
+pub use cli::main;
