@@ -2,12 +2,11 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::digest::{Digest, Hashed};
 use super::manifest::{Blob, Compression};
-use super::registry::{Client, RegistryError};
+use super::origin::{Origin, OriginError};
 use super::store::{LayerRecord, Staging, Store, StoreError};
 use super::stream::{Bounded, StreamError, decompress};
 use super::unpack::{LIMITS, Owners, UnpackError, unpack};
@@ -24,12 +23,12 @@ pub(crate) struct Wanted {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LayerError {
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Origin(#[from] OriginError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("layer {digest}: {source}")]
     Unpack { digest: Digest, source: UnpackError },
-    #[error("layer {wanted}: the registry sent content with the digest {found}")]
+    #[error("layer {wanted}: the content has the digest {found}")]
     Digest { wanted: Digest, found: Digest },
     #[error("layer {digest}: unpacked it has the digest {found}, its image says {wanted}")]
     DiffId {
@@ -54,7 +53,7 @@ pub(crate) type Brought<'a> = (Digest, Staging<'a>);
 /// it. The caller holds the layer's lock, so that no one else brings it meanwhile.
 pub(crate) fn bring<'a>(
     store: &'a Store,
-    client: &Arc<Client>,
+    origin: &dyn Origin,
     wanted: &Wanted,
     owners: Owners,
     watch: &Watch<'_>,
@@ -66,7 +65,7 @@ pub(crate) fn bring<'a>(
     let root = staging.make_fs()?;
     let graves = staging.open()?;
     let transfer = Transfer {
-        inner: client.blob(wanted.blob)?,
+        inner: origin.layer(wanted.blob)?,
         watch,
     };
     let mut compressed = Hashed::new(transfer);

@@ -11,10 +11,11 @@ use super::config::ConfigFile;
 use super::layer::{Brought, LayerError, Wanted, Watch, bring};
 use super::manifest::{Document, ImageManifest, ManifestError, choose};
 use super::merged;
+use super::origin::{Origin, OriginError};
 use super::platform::Platform;
 use super::reference::Reference;
 use super::registries::Registries;
-use super::registry::{Client, Credentials, RegistryError};
+use super::registry::{Client, Credentials};
 use super::store::{Locks, Lost, Store, StoreError, TagRecord};
 use super::unpack::Owners;
 use super::{Digest, Image, Layer};
@@ -78,15 +79,15 @@ pub enum Event {
 /// Why an image was not pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// The registry.
+    /// Where the image comes from.
     #[error("pull {reference}: {source}")]
-    Registry {
+    Origin {
         /// The image.
         reference: String,
-        /// What each of its addresses answered.
-        source: RegistryError,
+        /// What it gave instead of the content.
+        source: OriginError,
     },
-    /// What the registry has is not an image for this machine, or a damaged one.
+    /// What is there is not an image for this machine, or a damaged one.
     #[error("pull {reference}: {reason}")]
     Image {
         /// The image.
@@ -153,11 +154,11 @@ impl Pull<'_> {
             return self.report(image, 0, 0);
         }
         self.store.clean_staging()?;
-        let client =
-            Arc::new(Client::new(reference, registries, credentials).map_err(|error| self.registry(error))?);
+        let client = Client::new(reference, registries, credentials);
+        let client = Arc::new(client.map_err(|error| self.origin(error.into()))?);
         let top = client
             .manifest(&reference.wanted(), reference.digest())
-            .map_err(|error| self.registry(error))?;
+            .map_err(|error| self.origin(error.into()))?;
         let known = self.store.tag(reference)?;
         if known.is_some_and(|known| known.top == top.digest)
             && let Some(image) = self.store.find(reference, platform)?
@@ -182,13 +183,11 @@ impl Pull<'_> {
 
     fn of_index(
         &self,
-        client: &Arc<Client>,
+        origin: &dyn Origin,
         digest: Digest,
         documents: &mut Documents,
     ) -> Result<(Digest, ImageManifest), PullError> {
-        let fetched = client
-            .manifest(&digest.to_string(), Some(digest))
-            .map_err(|error| self.registry(error))?;
+        let fetched = origin.document(digest).map_err(|error| self.origin(error))?;
         let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref());
         match document.map_err(|error| self.manifest(error))? {
             Document::Image(manifest) => {
@@ -202,14 +201,14 @@ impl Pull<'_> {
     /// Brings an image of which the manifest is known.
     fn image(
         &self,
-        client: &Arc<Client>,
+        origin: &dyn Origin,
         digest: Digest,
         manifest: &ImageManifest,
         mut documents: Documents,
     ) -> Result<(Image, usize, u64), PullError> {
-        let bytes = client
-            .small(manifest.config)
-            .map_err(|error| self.registry(error))?;
+        let bytes = origin
+            .config(manifest.config)
+            .map_err(|error| self.origin(error))?;
         let config =
             ConfigFile::parse(&bytes).map_err(|reason| self.wrong(&format!("the configuration {reason}")))?;
         let wanted = &self.request.platform;
@@ -259,7 +258,7 @@ impl Pull<'_> {
         let _pins = self.pin(&image)?;
         let _locks = self.lock_missing(&image)?;
         // Into the store all at once, when nothing can be wrong any more: a pull that fails leaves it as it was.
-        let (brought, fetched_bytes) = self.layers(client, &layers)?;
+        let (brought, fetched_bytes) = self.layers(origin, &layers)?;
         let fetched_layers = brought.len();
         self.store.commit_layers(brought)?;
         for (digest, bytes) in &documents {
@@ -303,7 +302,7 @@ impl Pull<'_> {
 
     /// Brings the layers that are missing, several at once, the largest first: so the last one to end is a small one.
     /// Gives them with the bytes that were fetched.
-    fn layers(&self, client: &Arc<Client>, layers: &[Wanted]) -> Result<(Vec<Brought<'_>>, u64), PullError> {
+    fn layers(&self, origin: &dyn Origin, layers: &[Wanted]) -> Result<(Vec<Brought<'_>>, u64), PullError> {
         let mut seen = HashSet::new();
         let mut queue: Vec<(usize, &Wanted)> = layers
             .iter()
@@ -329,7 +328,7 @@ impl Pull<'_> {
                 };
                 match bring(
                     self.store,
-                    client,
+                    origin,
                     layer,
                     self.owners,
                     &Watch {
@@ -367,7 +366,7 @@ impl Pull<'_> {
                 all.into_inner().unwrap_or_else(PoisonError::into_inner),
                 bytes.into_inner(),
             )),
-            Some(LayerError::Registry(error)) => Err(self.registry(error)),
+            Some(LayerError::Origin(error)) => Err(self.origin(error)),
             Some(LayerError::Store(error)) => Err(error.into()),
             Some(error) => Err(self.wrong(&error.to_string())),
         }
@@ -413,8 +412,8 @@ impl Pull<'_> {
         })
     }
 
-    fn registry(&self, source: RegistryError) -> PullError {
-        PullError::Registry {
+    fn origin(&self, source: OriginError) -> PullError {
+        PullError::Origin {
             reference: self.request.reference.to_string(),
             source,
         }

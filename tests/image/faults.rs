@@ -73,7 +73,7 @@ fn each_fault_of_a_registry_is_one_message_and_leaves_the_store_alone() {
     assert_eq!(
         refusal("wrong-digest"),
         format!(
-            "layer {}: the registry sent content with the digest {}",
+            "layer {}: the content has the digest {}",
             digest(&layer.blob),
             digest(&found)
         )

@@ -54,10 +54,7 @@ fn a_bad_image_is_one_error_and_no_trace() {
     let found: Vec<u8> = layer.blob.iter().map(|byte| byte ^ 1).collect();
     case(
         "other-bytes",
-        format!(
-            "layer {wanted}: the registry sent content with the digest {}",
-            digest(&found)
-        ),
+        format!("layer {wanted}: the content has the digest {}", digest(&found)),
     );
     let wanted = with("no-tar", &Layer::gzip(&b"<html>please log in</html>".repeat(50)));
     case("no-tar", format!("layer {wanted}: it is not a tar archive"));

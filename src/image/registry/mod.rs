@@ -24,6 +24,7 @@ use self::error::Refusal;
 pub use self::error::RegistryError;
 use super::digest::Digest;
 use super::manifest::{ACCEPTED, Blob, LARGEST_MANIFEST};
+use super::origin::Fetched;
 use super::reference::Reference;
 use super::registries::Registries;
 
@@ -38,13 +39,6 @@ const LAST_ROUND: Duration = Duration::from_secs(30);
 pub(crate) struct Client {
     endpoints: Vec<Endpoint>,
     patience: Duration,
-}
-
-/// A manifest as it came.
-pub(crate) struct Fetched {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) digest: Digest,
-    pub(crate) media_type: Option<String>,
 }
 
 impl Client {
