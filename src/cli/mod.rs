@@ -74,6 +74,7 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
     // Whatever the caller left open must not reach a job (CVE-2024-21626); our own descriptors are made so anyway.
     sys::process::cloexec_from(3)
         .map_err(|errno| Failure::text(format!("mark inherited descriptors: {errno}")))?;
+    sys::signal::report_children().map_err(|errno| Failure::text(format!("SIGCHLD: {errno}")))?;
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::plan(args),

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, fstat};
 
@@ -73,7 +72,7 @@ pub(crate) struct Prepared {
 /// # Errors
 /// The step that failed and why; what had been made is gone again.
 pub(crate) fn prepare(plan: Plan, context: &Context<'_>) -> Result<Prepared, LaunchError> {
-    let (signals, mask) = signals::block().map_err(|errno| LaunchError::setup("signals", words(errno)))?;
+    let signals = signals::block().map_err(|errno| LaunchError::setup("signals", words(errno)))?;
     let mapping = plan.with_child.iter().find_map(|step| match step {
         ChildStep::MapIds(mapping) => Some(mapping),
         _ => None,
@@ -87,7 +86,7 @@ pub(crate) fn prepare(plan: Plan, context: &Context<'_>) -> Result<Prepared, Lau
     {
         overlay::own_namespace().map_err(|errno| LaunchError::setup("mount namespace", words(errno)))?;
     }
-    let mut bound = bind(&plan, context, maps.setgroups(), mask)?;
+    let mut bound = bind(&plan, context, maps.setgroups())?;
     let mut made = Made::default();
     let total = plan.before_clone.len();
     for (index, step) in plan.before_clone.iter().enumerate() {
@@ -276,7 +275,7 @@ fn expand(text: &Text, context: &Context<'_>) -> Result<String, LaunchError> {
 }
 
 /// Every string of the plan as the kernel takes it.
-fn bind(plan: &Plan, context: &Context<'_>, setgroups: bool, mask: SigSet) -> Result<Bound, LaunchError> {
+fn bind(plan: &Plan, context: &Context<'_>, setgroups: bool) -> Result<Bound, LaunchError> {
     let c_string = |what: &str, text: String| {
         CString::new(text).map_err(|_| LaunchError::setup(what.to_owned(), "it holds a NUL"))
     };
@@ -342,7 +341,6 @@ fn bind(plan: &Plan, context: &Context<'_>, setgroups: bool, mask: SigSet) -> Re
         setgroups,
         filters,
         tty: context.tty,
-        mask,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Signals to the launcher: by descriptor, from before anything is made until everything is undone.
 
 use nix::errno::Errno;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::sys::process;
@@ -19,11 +19,8 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGCONT,
 ];
 
-/// Blocks them; the descriptor that they arrive by, and the caller's mask, which is the job's.
-pub(super) fn block() -> Result<(SignalFd, SigSet), Errno> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // A caller that ignores SIGCHLD would take away every status.
-    process::set_action(Signal::SIGCHLD, &default)?;
+/// Blocks them; the descriptor that they arrive by.
+pub(super) fn block() -> Result<SignalFd, Errno> {
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     // A reader that goes away is an error of one write, not the end of the job's supervisor.
     process::set_action(Signal::SIGPIPE, &ignore)?;
@@ -37,9 +34,8 @@ pub(super) fn block() -> Result<(SignalFd, SigSet), Errno> {
         .into_iter()
         .filter(|signal| !(ignored && *signal == Signal::SIGHUP))
         .collect();
-    let before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    Ok((descriptor, before))
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
 /// Whether a signal asks for the end; the others are news.

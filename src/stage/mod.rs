@@ -20,8 +20,6 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use nix::sys::signal::SigSet;
-
 use crate::plan::{Id, Plan, Tree};
 use crate::report::channel::Channel;
 use crate::seccomp::Program;
@@ -49,8 +47,6 @@ pub(crate) struct Bound {
     pub(crate) filters: Vec<Program>,
     /// Whether the job has a terminal of its own.
     pub(crate) tty: bool,
-    /// The signal mask to restore for the job.
-    pub(crate) mask: SigSet,
 }
 
 /// A place on the host and what the launcher saw there: device and inode number.

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, execve, getcwd, setsid};
 
@@ -132,7 +132,7 @@ impl Workload<'_> {
             WorkloadStep::CloseDescriptors => {
                 self.close_descriptors()?;
                 // Every plan has this step, and has it right before the filters, which may forbid what follows here.
-                restore_signals(&self.bound.mask)?;
+                clean_signals()?;
                 self.report.send(Record::Ready, None)
             }
             WorkloadStep::Seccomp(_) => {
@@ -224,13 +224,10 @@ fn resource(kind: Rlimit) -> Resource {
     }
 }
 
-/// The job starts with the launcher's first mask and with no signal ignored, whatever the caller had ignored.
-fn restore_signals(mask: &SigSet) -> Result<(), Errno> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
-        sys::process::set_action(signal, &default)?;
-    }
-    mask.thread_set_mask()
+/// The job starts with no signal blocked and none ignored, whatever the caller had (execve(2) keeps both).
+fn clean_signals() -> Result<(), Errno> {
+    sys::signal::default_all()?;
+    SigSet::empty().thread_set_mask()
 }
 
 fn seccomp_error(error: seccompiler::Error) -> Errno {

@@ -7,8 +7,10 @@ use std::ffi::CStr;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigAction, SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::unistd::Pid;
+
+use super::check;
 
 /// Signals that say what this process itself did wrong (blocked, they would kill it all the same, see
 /// sigprocmask(2)), and those of a terminal's background processes.
@@ -85,6 +87,43 @@ pub(crate) fn replace_action(signal: Signal, action: &SigAction) -> Result<SigAc
     // SAFETY: the callers pass SIG_DFL, SIG_IGN or what this function returned, so no function of ours runs
     // in a handler.
     unsafe { nix::sys::signal::sigaction(signal, action) }
+}
+
+/// Takes SIGCHLD back from a caller that ignores it: children, newuidmap(1) the first of them, would vanish without a
+/// status (wait(2), notes).
+///
+/// # Errors
+/// None that sigaction(2) gives for these arguments.
+pub(crate) fn report_children() -> Result<(), Errno> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    replace_action(Signal::SIGCHLD, &default).map(drop)
+}
+
+/// Sets what every signal does to SIG_DFL, the real-time ones included.
+///
+/// By the system call: the C library keeps 32 and 33 to itself, and an inherited SIG_IGN of theirs would stay.
+///
+/// # Errors
+/// None that rt_sigaction(2) gives for these arguments.
+pub(crate) fn default_all() -> Result<(), Errno> {
+    /// `_NSIG` of <asm/signal.h>, on every architecture that has a seccomp table here.
+    const LAST: libc::c_int = 64;
+    // The kernel's own `struct sigaction`: SIG_DFL, no flags, no restorer, an empty mask are all zeroes.
+    let default = [0_u64; 4];
+    for signal in (1..=LAST).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        // SAFETY: the kernel reads one sigaction, which is not longer than `default`, and stores nothing
+        // through a null pointer. No function of ours is set as a handler.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<libc::c_void>(),
+                size_of::<u64>(),
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// What a signal is called, as shells say it: `Terminated`, `Real-time signal 0` (strsignal(3)).

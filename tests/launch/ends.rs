@@ -294,3 +294,17 @@ fn what_nohup_keeps_from_the_launcher_it_keeps_from_the_job() {
         assert_eq!(live.finish().status, 6, "{caller:?}");
     }
 }
+
+/// nohup's SIGHUP is kept from the launcher; the job gets a clean slate, as in a container.
+#[test]
+fn no_signal_is_blocked_or_ignored_for_the_job() {
+    // Mask and SIG_IGN for classic signals, for the C library's own 32, and for real-time ones.
+    let caller = "use POSIX; $SIG{$_} = 'IGNORE' for qw(INT TERM USR2 PIPE CHLD HUP NUM32 NUM40); \
+        $ignore = pack('Q4', 1, 0, 0, 0); syscall(RT_SIGACTION, 32, $ignore, 0, 8); \
+        sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGUSR1, SIGALRM, 41)); exec @ARGV";
+    let caller = caller.replace("RT_SIGACTION", &nix::libc::SYS_rt_sigaction.to_string());
+    Test::command(&["/bin/grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"])
+        .wrapped(&["/usr/bin/perl", "-e", &caller])
+        .stdout("SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n")
+        .run();
+}
