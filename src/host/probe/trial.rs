@@ -264,7 +264,7 @@ impl Scratch {
     }
 
     fn fill(&self, process: &Process, first_id: u32) -> io::Result<()> {
-        for folder in ["lower", "lower/folder", "upper", "work", "merged", "."] {
+        for folder in FOLDERS {
             let folder = self.path.join(folder);
             if !folder.exists() {
                 fs::create_dir(&folder)?;
@@ -276,6 +276,9 @@ impl Scratch {
         Ok(())
     }
 }
+
+/// It and what is in it, outer folders first.
+const FOLDERS: [&str; 6] = ["", "lower", "lower/folder", "upper", "work", "merged"];
 
 /// What the names of these folders begin with; a process id follows.
 const SCRATCH: &str = ".ringfence-probe-";
@@ -294,6 +297,10 @@ fn remove_those_of_the_dead(place: &Path) {
 }
 
 fn remove(path: &Path) {
+    // Empty when nothing could be tried; for want of descriptors perhaps, and these calls need none.
+    for folder in FOLDERS.into_iter().rev() {
+        fs::remove_dir(path.join(folder)).ok();
+    }
     // The last use of the overlay's folders is a matter of the kernel's own time, after its last process has gone.
     for _ in 0..20 {
         // overlay makes these without any permission; even their owner looks into them only when that is changed.
