@@ -1,9 +1,12 @@
 //! Places inside the new root, resolved by descriptor so that no link of the image can lead out (openat2(2)).
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 
 /// What a place must be, so that something can be mounted on it.
@@ -54,13 +57,13 @@ impl Places {
         self.resolve(path, ResolveFlag::RESOLVE_NO_SYMLINKS)
     }
 
-    fn resolve(&self, path: &str, more: ResolveFlag) -> Result<OwnedFd, Errno> {
+    fn resolve(&self, path: impl AsRef<Path>, more: ResolveFlag) -> Result<OwnedFd, Errno> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | more);
         // EAGAIN: a rename elsewhere on the system raced with `..`; the call may be repeated (openat2(2)).
         for _ in 0..16 {
-            match openat2(&self.root, path, how) {
+            match openat2(&self.root, path.as_ref(), how) {
                 Err(Errno::EAGAIN) => {}
                 other => return other,
             }
@@ -91,28 +94,61 @@ impl Places {
         }
     }
 
+    /// Makes what is missing of `path`. A link that leads to nothing is followed, inside the root: an image's
+    /// `/etc/resolv.conf` may name a file that only a running system has.
     fn make(&self, path: &str, kind: Kind, more: ResolveFlag) -> Result<OwnedFd, Errno> {
-        let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
-        let mut reached = String::new();
+        /// As many as the kernel follows (path_resolution(7)).
+        const MOST_LINKS: u32 = 40;
+        let mut links = 0;
+        let mut left: Vec<OsString> = names_backwards(path.as_ref());
+        let mut reached = PathBuf::from("/");
         let mut parent = self.resolve("/", more)?;
-        while let Some(name) = names.next() {
-            reached.push('/');
-            reached.push_str(name);
-            parent = match self.resolve(&reached, more) {
-                Err(Errno::ENOENT) => {
-                    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                    if names.peek().is_none() && kind == Kind::File {
-                        // O_EXCL: a dangling link with this name is an error, never followed.
-                        let make = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-                        openat(&parent, name, make, Mode::from_bits_truncate(0o644))?;
-                    } else {
-                        mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
+        while let Some(name) = left.pop() {
+            let path = reached.join(&name);
+            parent = match self.resolve(&path, more) {
+                Err(Errno::ENOENT) => match readlinkat(&parent, name.as_os_str()) {
+                    Ok(target) => {
+                        links += 1;
+                        if links > MOST_LINKS {
+                            return Err(Errno::ELOOP);
+                        }
+                        if target.as_bytes().starts_with(b"/") {
+                            reached = PathBuf::from("/");
+                        }
+                        left.extend(names_backwards(target.as_ref()));
+                        self.resolve(&reached, more)?
                     }
-                    openat(&parent, name, flags, Mode::empty())?
+                    Err(_) => {
+                        reached = path;
+                        make_at(&parent, &name, if left.is_empty() { kind } else { Kind::Directory })?
+                    }
+                },
+                found => {
+                    reached = path;
+                    found?
                 }
-                found => found?,
             };
         }
         Ok(parent)
     }
+}
+
+/// The names of a path, the last one first.
+fn names_backwards(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter(|part| !matches!(part, Component::RootDir));
+    names.map(|part| part.as_os_str().to_owned()).rev().collect()
+}
+
+/// Makes a directory or an empty file, and opens it for reference.
+fn make_at(parent: &OwnedFd, name: &OsStr, kind: Kind) -> Result<OwnedFd, Errno> {
+    match kind {
+        Kind::File => {
+            // O_EXCL: what has appeared meanwhile is an error, never opened.
+            let make = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+            drop(openat(parent, name, make, Mode::from_bits_truncate(0o644))?);
+        }
+        Kind::Directory => mkdirat(parent, name, Mode::from_bits_truncate(0o755))?,
+    }
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
 }

@@ -394,6 +394,45 @@ fn links_in_an_image_lead_nowhere() {
         .run();
 }
 
+/// As distributions with systemd ship it: the link's target comes with a running system only.
+#[test]
+fn a_link_that_leads_to_nothing_is_followed_inside() {
+    if !has_busybox() {
+        crate::support::skip!("no static busybox");
+    }
+    for target in [
+        "../run/systemd/resolve/stub-resolv.conf",
+        "/run/systemd/resolve/stub-resolv.conf",
+        "../../../../first",
+    ] {
+        Test::sh("cmp /etc/resolv.conf /run/systemd/resolve/stub-resolv.conf && readlink /etc/resolv.conf && cat /etc/hostname")
+            .image("dir:image")
+            .setup(move |folder| {
+                image(folder);
+                symlink(target, folder.join("image/etc/resolv.conf")).unwrap();
+                // A second one behind the first, through a folder that is missing as well.
+                symlink("run/systemd", folder.join("image/first-folder")).unwrap();
+                symlink("first-folder/resolve/stub-resolv.conf", folder.join("image/first")).unwrap();
+            })
+            .stdout(&format!("{target}\nringfence\n"))
+            .any_stderr()
+            .each(|ran| assert!(!ran.folder.join("image/run").exists(), "the image is as it was"));
+    }
+    // Each names the other, by way of a folder that is not there: the kernel sees no circle.
+    Test::sh("true")
+        .image("dir:image")
+        .setup(|folder| {
+            image(folder);
+            symlink("../x/../etc/resolv.conf", folder.join("image/etc/resolv.conf")).unwrap();
+        })
+        .status(125)
+        .any_stderr()
+        .each(|ran| {
+            let end = "mount /etc/resolv.conf (file, read-only): too many symbolic links encountered\n";
+            assert!(ran.stderr.ends_with(end), "{}", ran.stderr);
+        });
+}
+
 fn bent(folder: &Path, name: &str, target: &str) {
     image(folder);
     symlink(target, folder.join("image").join(name)).unwrap();
