@@ -15,6 +15,7 @@ mod source;
 mod start;
 mod stdio;
 mod supervise;
+mod wall_timer;
 
 use std::time::{Duration, SystemTime};
 

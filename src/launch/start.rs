@@ -12,6 +12,7 @@ use super::error::{LaunchError, io_words, words};
 use super::ids;
 use super::prepare::Prepared;
 use super::stdio::{self, Pump, RawMode, Streams};
+use super::wall_timer::WallTimer;
 use super::{Exit, overlay, signals};
 use crate::cgroup::{self, Group};
 use crate::plan::{ChildStep, Id, InitStep, Tree, TreeOwner};
@@ -33,6 +34,8 @@ pub(crate) struct Running {
     pub(super) master: Option<OwnedFd>,
     pub(super) raw_mode: Option<RawMode>,
     pub(super) started: (SystemTime, Instant),
+    /// Holds the wall limit of a job without an init while this process is stopped.
+    pub(super) wall_timer: Option<WallTimer>,
     pub(super) namespaces: Vec<Namespace>,
     pub(super) verified: bool,
     /// What dead runs have left and cannot be removed, and why.
@@ -52,6 +55,10 @@ impl Prepared {
         let ((report, child_report), (status, child_status)) =
             channels.map_err(|errno| LaunchError::setup("channels to PID 1", words(errno)))?;
         let started = (SystemTime::now(), Instant::now());
+        let wall = self.plan.watch.at_the_latest().filter(|_| !self.plan.exec.init);
+        let wall_timer = wall.map(WallTimer::start).transpose();
+        let wall_timer =
+            wall_timer.map_err(|errno| LaunchError::setup("limits.wall: timer", words(errno)))?;
         let v2 = self.group.as_ref().and_then(|group| group.directory());
         let cloned = clone3(self.clone_flags(), v2).map_err(|errno| self.clone_failed(errno))?;
         let (init, init_fd) = match cloned {
@@ -96,6 +103,7 @@ impl Prepared {
             master: None,
             raw_mode: None,
             started,
+            wall_timer,
             namespaces,
             verified: false,
             not_swept: Vec::new(),

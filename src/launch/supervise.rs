@@ -68,6 +68,7 @@ impl Running {
                 match self.status.receive() {
                     Ok(Received::Record(Record::Ended(raw), _)) => break Some(raw),
                     Ok(Received::Record(Record::LayerFull, _)) => watch.layer_full = true,
+                    Ok(Received::Record(Record::Wall, _)) => watch.ended = Ended::Wall,
                     Ok(Received::Record(..)) => {}
                     Ok(Received::Eof) | Err(_) => break None,
                 }
@@ -95,6 +96,7 @@ impl Running {
                 watch.settle_at = None;
             }
         };
+        self.wall_timer = None;
         // What ended at a limit does not wait for a reader that may never come.
         self.drain((watch.ended != Ended::Itself).then(|| Instant::now() + LAST_WORDS));
         let has_init = self.prepared.plan.exec.init;

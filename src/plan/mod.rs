@@ -28,6 +28,7 @@ mod step;
 mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -115,6 +116,19 @@ pub struct Watch {
     pub output: Option<Bytes>,
     /// The number of the signal that asks the job to stop (the image's StopSignal, else SIGTERM).
     pub stop_signal: i32,
+}
+
+impl Watch {
+    /// How long after its start the job is dead although the launcher is stopped and watches nothing. It ends a job
+    /// itself at the wall limit, so that whoever else does comes second.
+    pub(crate) fn at_the_latest(&self) -> Option<Duration> {
+        const SECOND: Duration = Duration::from_millis(500);
+        let wall = self.wall_ms?.duration();
+        Some(
+            wall.saturating_add(self.grace_ms.duration())
+                .saturating_add(SECOND),
+        )
+    }
 }
 
 /// What a reader of the plan should know.

@@ -35,6 +35,8 @@ pub(crate) enum Record {
     Ended(i32),
     /// A writable layer was full when the job ended.
     LayerFull,
+    /// PID 1 has ended the job, which had outlived its wall limit.
+    Wall,
 }
 
 impl Record {
@@ -51,6 +53,7 @@ impl Record {
             Record::Verified => (5, 0, 0, 0),
             Record::Ended(status) => (6, 0, 0, status),
             Record::LayerFull => (7, 0, 0, 0),
+            Record::Wall => (8, 0, 0, 0),
         };
         let mut bytes = [0; Record::LEN];
         bytes[0] = kind;
@@ -80,6 +83,7 @@ impl Record {
             5 => Record::Verified,
             6 => Record::Ended(value),
             7 => Record::LayerFull,
+            8 => Record::Wall,
             _ => return None,
         })
     }
@@ -100,6 +104,7 @@ mod tests {
             Record::Verified,
             Record::Ended(0x8b),
             Record::LayerFull,
+            Record::Wall,
         ] {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }

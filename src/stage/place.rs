@@ -120,7 +120,11 @@ impl Places {
                     }
                     Err(_) => {
                         reached = path;
-                        make_at(&parent, &name, if left.is_empty() { kind } else { Kind::Directory })?
+                        make_at(
+                            &parent,
+                            &name,
+                            if left.is_empty() { kind } else { Kind::Directory },
+                        )?
                     }
                 },
                 found => {
@@ -135,7 +139,9 @@ impl Places {
 
 /// The names of a path, the last one first.
 fn names_backwards(path: &Path) -> Vec<OsString> {
-    let names = path.components().filter(|part| !matches!(part, Component::RootDir));
+    let names = path
+        .components()
+        .filter(|part| !matches!(part, Component::RootDir));
     names.map(|part| part.as_os_str().to_owned()).rev().collect()
 }
 

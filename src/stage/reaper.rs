@@ -1,6 +1,7 @@
 //! PID 1's loop: forward signals, reap everything, end with the job, or with the launcher.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -8,7 +9,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::statfs::fstatfs;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 
 use super::init::renumber;
 use crate::profile::Capability;
@@ -17,7 +18,11 @@ use crate::report::record::Record;
 use crate::sys;
 
 /// Runs until the job `job` ends, then sends its raw status and ends; the kernel ends the rest of the namespace.
-pub(super) fn run(job: Pid, status: OwnedFd, layers: Vec<OwnedFd>) -> ! {
+///
+/// After `at_the_latest` it does not wait for the job: a launcher that is stopped, by Ctrl-Z or a debugger, holds no
+/// wall limit.
+pub(super) fn run(job: Pid, status: OwnedFd, layers: Vec<OwnedFd>, at_the_latest: Option<Duration>) -> ! {
+    let deadline = at_the_latest.and_then(|after| Instant::now().checked_add(after));
     // A failure here must not leave a job without its supervisor: ending PID 1 ends all of it, and the
     // launcher sees an end of the channel without a record.
     let Ok((status, signals, layers)) = settle(status, layers) else {
@@ -28,7 +33,12 @@ pub(super) fn run(job: Pid, status: OwnedFd, layers: Vec<OwnedFd>) -> ! {
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(status.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut watched, PollTimeout::NONE) {
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        // What is more than poll(2) takes, 24 days, is waited for in parts.
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            left.try_into().unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut watched, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => sys::process::exit_now(1),
         }
@@ -50,6 +60,10 @@ pub(super) fn run(job: Pid, status: OwnedFd, layers: Vec<OwnedFd>) -> ! {
             status.send(Record::Ended(raw), None).ok();
             sys::process::exit_now(0);
         }
+        if left.is_some_and(|left| left.is_zero()) {
+            status.send(Record::Wall, None).ok();
+            sys::process::exit_now(0);
+        }
     }
 }
 
@@ -67,6 +81,8 @@ fn settle(status: OwnedFd, layers: Vec<OwnedFd>) -> Result<(Channel, SignalFd, V
         signals.remove(synchronous);
     }
     signals.thread_set_mask()?;
+    // What the caller's terminal or kill(1) sends to the launcher's process group is the launcher's to pass on.
+    setsid()?;
     // Out of the way of the numbers that are assigned next.
     let assigned = i32::try_from(4 + layers.len()).unwrap_or(i32::MAX);
     let high = |fd: OwnedFd| sys::process::duplicate_above(fd.as_fd(), assigned);

@@ -210,7 +210,9 @@ fn binds_show_the_source_as_it_is_or_as_a_copy() {
             assert_eq!(owner, ran.caller.uid());
             let stderr = ran.caller.without_notice(&ran.stderr);
             // Linux 6.1 says first what the copy cannot hold there.
-            let mut said = stderr.lines().filter(|line| !line.starts_with("ringfence: mounts."));
+            let mut said = stderr
+                .lines()
+                .filter(|line| !line.starts_with("ringfence: mounts."));
             let line = said.next().unwrap_or_default();
             assert!(
                 line.starts_with("/bin/sh: 1: cannot create /ro/file: "),

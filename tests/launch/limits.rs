@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Test, callers};
+use crate::support::{Live, Test, callers};
 
 #[test]
 fn memory_is_bounded_and_the_verdict_names_the_line() {
@@ -138,6 +138,38 @@ fn at_the_wall_limit_everything_is_dead() {
             stderr,
             format!("ringfence: wall: limits.wall = 300ms ({wall}ms), ringfence.toml:4:15\n")
         );
+    }
+}
+
+/// By Ctrl-Z, kill(1) or a debugger: nobody passes on or counts anything then, but the limit holds.
+#[test]
+fn a_stopped_launcher_does_not_stop_the_wall() {
+    let folder = "user = \"root\"\nmounts.\"/out\" = { bind = \"out\", access = \"rw\" }";
+    for (lines, status) in [("", 124), ("init = false\nnamespaces.time = false", 128 + 9)] {
+        let test = Test::sh("touch /out/ready; (setsid sleep 1000 &); exec sleep 1000")
+            .with("limits.wall = \"2s\"")
+            .with(&format!("{folder}\n{lines}"))
+            .setup(|folder| std::fs::create_dir(folder.join("out")).unwrap())
+            .wrapped(&["/usr/bin/setsid"])
+            .report();
+        for caller in callers(None) {
+            let mut live = test.start(caller).unwrap();
+            live.wait_for_file("out/ready");
+            let group = nix::unistd::Pid::from_raw(-live.pid().as_raw());
+            nix::sys::signal::kill(group, nix::sys::signal::Signal::SIGSTOP).unwrap();
+            if status == 124 {
+                let dead = |live: &Live| live.groups().processes_of_runs().is_empty();
+                live.wait_until("all processes of the job are dead", dead);
+                nix::sys::signal::kill(group, nix::sys::signal::Signal::SIGCONT).unwrap();
+            }
+            // Without an init the launcher, stopped for good, ends with the job.
+            let (ran, _room) = live.end_of_all();
+            assert_eq!(ran.status, status, "{caller:?}: {}", ran.stderr);
+            if status == 124 {
+                assert_eq!(ran.value("/verdict"), "wall");
+                assert_eq!(ran.value("/limit/at"), "ringfence.toml:4:15");
+            }
+        }
     }
 }
 
