@@ -332,8 +332,10 @@ fn dies_with_its_parent() {
     let folder = Folder::new("parent");
     let check = |name: &str, program: &str| {
         let file = folder.0.join(name);
-        let job = concat!("trap 'echo bye > \"$0\"; exit' TERM; ", wait!());
-        let script = "\"$1\" -s -p SIGTERM -- sh -c \"$2\" \"$3\" & sleep 0.5";
+        let job = concat!("trap 'echo bye > \"$0\"; exit' TERM; : > \"$0.ready\"; ", wait!());
+        // A parent that is gone before tini has asked for its signal is never noticed.
+        let script =
+            "\"$1\" -s -p SIGTERM -- sh -c \"$2\" \"$3\" & until [ -e \"$3.ready\" ]; do sleep 0.02; done";
         let status = Command::new("sh")
             .args(["-c", script, "-", program, job])
             .arg(&file)
