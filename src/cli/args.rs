@@ -20,6 +20,8 @@ pub(super) enum Command {
     Plan(Plan),
     /// Report every problem in the manifest
     Check(Check),
+    /// Say where a value comes from: file, line, and the chain of profiles
+    Explain(Explain),
     /// Print what this host offers, as TOML
     Facts(Facts),
     /// Say what works on this host, what does not, and what to do about it
@@ -125,6 +127,19 @@ pub(super) struct Plan {
 pub(super) struct Check {
     #[command(flatten)]
     pub(super) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// The value, or a table of values: `limits.memory`, `mounts./tmp`; default: all of them
+    pub(super) path: Option<String>,
+    /// The job; not needed when the manifest has one
+    pub(super) job: Option<String>,
+    #[command(flatten)]
+    pub(super) file: File,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -110,11 +110,17 @@ impl Project {
 
     /// `FILE:LINE:COLUMN` of a place in the manifest.
     pub(super) fn place(&self, start: usize) -> String {
-        let before = self.text.get(..start).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let (line, column) = line_and_column(&self.text, start);
         format!("{}:{line}:{column}", self.name)
     }
+}
+
+/// Where a byte of a text stands, both counted from 1; a column is a character.
+pub(super) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
 }
 
 /// `ringfence.toml` here or in the nearest parent that has one.

@@ -15,6 +15,7 @@ mod decode;
 pub(crate) mod grammar;
 mod json_schema;
 pub(crate) mod nearest;
+pub(crate) mod paths;
 pub(crate) mod schema;
 pub(crate) mod sections;
 mod syntax;

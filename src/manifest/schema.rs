@@ -141,6 +141,43 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The known keys of a table that may stand here.
+    pub(crate) fn section(&'static self) -> Option<&'static Section> {
+        match self {
+            Kind::Table(section) | Kind::Short(_, _, section) => Some(section),
+            Kind::Either(kinds) => kinds.iter().find_map(Kind::section),
+            _ => None,
+        }
+    }
+
+    /// What a table that may stand here holds under keys of the user's own.
+    pub(crate) fn entries(&'static self) -> Option<&'static Entries> {
+        match self {
+            Kind::Entries(entries) => Some(entries),
+            Kind::Either(kinds) => kinds.iter().find_map(Kind::entries),
+            _ => None,
+        }
+    }
+
+    /// What stands under a key.
+    pub(crate) fn below(&'static self, key: &str) -> Option<&'static Kind> {
+        match self.section() {
+            Some(section) => section.key(key).map(|key| &key.kind),
+            None => self.entries().map(|entries| &entries.value),
+        }
+    }
+
+    /// The key that a bare value stands for.
+    pub(crate) fn bare(&'static self) -> Option<&'static str> {
+        match self {
+            Kind::Short(name, ..) => Some(name),
+            Kind::Either(kinds) => kinds.iter().find_map(Kind::bare),
+            _ => None,
+        }
+    }
+}
+
 /// `"a", "b"`, as a manifest writes them.
 pub(crate) fn listed(words: &[&str]) -> String {
     let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();

@@ -189,6 +189,15 @@ pub(super) fn workspace(job: &Table, layers: &[Layer<'_>], problems: &mut Vec<Pr
     Some(table)
 }
 
+/// Puts the table that [`workspace`] made in the place of the profile's own.
+pub(super) fn place_workspace<'m>(layers: &mut [Layer<'m>], workspace: Option<&'m Table>) {
+    for layer in layers {
+        if let (Place::BuiltIn(BuiltIn::Dev), Some(table)) = (layer.place, workspace) {
+            layer.table = table;
+        }
+    }
+}
+
 /// The image's source. It is the same for everybody who has the manifest, or a lock and a plan would
 /// say nothing: a variable from the environment has no place in it, and the manifest's folder only
 /// where a path begins, which is relative to it anyway.

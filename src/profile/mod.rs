@@ -36,12 +36,11 @@ mod view;
 use std::collections::BTreeMap;
 
 pub use self::capability::Capability;
-pub use self::explain::{Setting, explain};
+pub use self::explain::{Explained, Explanation, Setting, explain};
 pub use self::hold::{Profile, Root, SysMount};
 pub(crate) use self::image_source::image_source;
 pub use self::job::{Job, User};
 pub use self::limits::{Enforce, IoLimit, Limit, Limits};
-use self::merge::Place;
 pub use self::mounts::{Access, Mount};
 pub use self::namespaces::{Namespace, TimeOffsets};
 pub use self::network::{Allow, Bridge, Network, Protocol, Publish};
@@ -64,13 +63,7 @@ use crate::problem::{ENOUGH, Problem, Problems, Severity, codes};
 /// are no error: they stand in [`Job::warnings`].
 pub fn resolve(manifest: &Manifest, job: &str) -> Result<Job, Problems> {
     if !manifest.jobs.contains_key(job) {
-        let help = match nearest(job, manifest.jobs()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if manifest.jobs.is_empty() => "it has none; write a table `[job.NAME]`".to_owned(),
-            None => format!("its jobs are {}", manifest.jobs().collect::<Vec<_>>().join(", ")),
-        };
-        let message = format!("the manifest has no job `{job}`");
-        return Err(Problem::new(codes::UNKNOWN_JOB, None, message, help).into());
+        return Err(unknown_job(manifest, job).into());
     }
     let (resolved, mut problems) = resolved(manifest, job);
     problems.extend(chain::redefined(manifest));
@@ -81,6 +74,16 @@ pub fn resolve(manifest: &Manifest, job: &str) -> Result<Job, Problems> {
             Problem::new(codes::WRONG_TYPE, manifest.job_span(job), message, "").into()
         })),
     }
+}
+
+fn unknown_job(manifest: &Manifest, job: &str) -> Problem {
+    let help = match nearest(job, manifest.jobs()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if manifest.jobs.is_empty() => "it has none; write a table `[job.NAME]`".to_owned(),
+        None => format!("its jobs are {}", manifest.jobs().collect::<Vec<_>>().join(", ")),
+    };
+    let message = format!("the manifest has no job `{job}`");
+    Problem::new(codes::UNKNOWN_JOB, None, message, help)
 }
 
 /// All jobs of a manifest, by name.
@@ -155,11 +158,7 @@ fn read(manifest: &Manifest, name: &str, problems: &mut Vec<Problem>) -> Option<
     let written = node.value.as_table()?;
     let mut layers = chain::of_job(manifest, name, problems)?;
     let workspace = job::workspace(written, &layers, problems);
-    for layer in &mut layers {
-        if let (Place::BuiltIn(BuiltIn::Dev), Some(table)) = (layer.place, &workspace) {
-            layer.table = table;
-        }
-    }
+    job::place_workspace(&mut layers, workspace.as_ref());
     let names = Names { manifest, job: name };
     let merged = merge::merge(&layers, sections::job());
     let view = View::of(&merged);

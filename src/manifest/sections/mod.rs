@@ -99,6 +99,11 @@ pub(crate) fn job() -> &'static Section {
     &JOB
 }
 
+/// The same as the type of a value.
+pub(crate) fn job_kind() -> &'static Kind {
+    &JOBS.value
+}
+
 static JOB: Section = with_hold![
     key(
         "image",
