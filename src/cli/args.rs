@@ -28,6 +28,8 @@ pub(super) enum Command {
     Doctor(Doctor),
     /// Fetch images into the store
     Pull(Pull),
+    /// Print the JSON Schema of a manifest, for editors
+    Schema(Schema),
     /// Reap and forward signals as PID 1, as tini does
     #[command(disable_help_flag = true)]
     Init {
@@ -141,6 +143,9 @@ pub(super) struct Explain {
     #[arg(long)]
     pub(super) json: bool,
 }
+
+#[derive(Debug, Args)]
+pub(super) struct Schema {}
 
 #[derive(Debug, Args)]
 pub(super) struct Facts {

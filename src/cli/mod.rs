@@ -8,6 +8,7 @@ mod image;
 mod plan;
 mod project;
 mod run;
+mod schema;
 mod settings;
 mod survey;
 
@@ -83,6 +84,7 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
         Command::Explain(args) => explain::explain(&args),
         Command::Facts(args) => survey::facts(&args),
         Command::Doctor(args) => survey::doctor(&args),
+        Command::Schema(args) => schema::schema(&args),
         Command::Pull(args) => image::pull(&args),
         // Reached only when `init` is not the first word; its own parser reads the rest.
         Command::Init { .. } => Err(Failure::Usage("`init` must be the first word".to_owned())),
