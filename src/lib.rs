@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod cli;
+mod expect;
 pub mod host;
 pub mod image;
 mod init;

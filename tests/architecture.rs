@@ -54,7 +54,8 @@ const RULES: &[Rule] = &[
                 "crate::cli",
             ],
         ],
-        except: &[],
+        // Addresses are data.
+        except: &["std::net::SocketAddr"],
         reason: "profiles are resolved without a machine",
     },
     Rule {
@@ -72,6 +73,21 @@ const RULES: &[Rule] = &[
         ],
         except: &[],
         reason: "a plan depends on its four arguments alone",
+    },
+    Rule {
+        module: "expect",
+        forbidden: &[
+            HOST,
+            &[
+                "crate::plan",
+                "crate::launch",
+                "crate::stage",
+                "crate::report",
+                "crate::cli",
+            ],
+        ],
+        except: &[],
+        reason: "what was seen comes in as data",
     },
     Rule {
         module: "seccomp",

@@ -26,6 +26,8 @@ pub(super) enum Command {
     Facts(Facts),
     /// Say what works on this host, what does not, and what to do about it
     Doctor(Doctor),
+    /// Hold a job's expectations against what its sandbox does
+    Test(Test),
     /// Fetch images into the store
     Pull(Pull),
     /// Print the JSON Schema of a manifest, for editors
@@ -157,6 +159,33 @@ pub(super) struct Facts {
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {}
+
+/// How the result of `test` is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum TestFormat {
+    /// A list for a reader
+    Text,
+    /// The Test Anything Protocol, version 14
+    Tap,
+    /// JUnit's XML
+    Junit,
+    /// JSON
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Test {
+    /// The job; default: every job with expectations
+    pub(super) job: Option<String>,
+    #[command(flatten)]
+    pub(super) file: File,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: TestFormat,
+    /// Use no network to find the image
+    #[arg(long)]
+    pub(super) offline: bool,
+}
 
 #[derive(Debug, Args)]
 pub(super) struct Pull {

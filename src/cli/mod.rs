@@ -11,6 +11,7 @@ mod run;
 mod schema;
 mod settings;
 mod survey;
+mod test;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -85,6 +86,7 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
         Command::Facts(args) => survey::facts(&args),
         Command::Doctor(args) => survey::doctor(&args),
         Command::Schema(args) => schema::schema(&args),
+        Command::Test(args) => test::test(&args),
         Command::Pull(args) => image::pull(&args),
         // Reached only when `init` is not the first word; its own parser reads the rest.
         Command::Init { .. } => Err(Failure::Usage("`init` must be the first word".to_owned())),

@@ -79,8 +79,10 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         arch: facts.arch,
         tty: args.tty,
         receipt: args.report.is_some(),
+        streams: None,
+        claims: &[],
     };
-    let exit = launch::prepare(plan.clone(), &context)?.start()?.wait();
+    let exit = launch::prepare(plan.clone(), context)?.start()?.wait();
     Ok(finish(&project, &job, &plan, &exit, report))
 }
 
@@ -109,7 +111,7 @@ fn finish(project: &Project, job: &Job, plan: &Plan, exit: &Exit, report: &mut O
 }
 
 /// The contract's exit code of a job that was started.
-fn exit_code(exit: &Exit) -> u8 {
+pub(super) fn exit_code(exit: &Exit) -> u8 {
     match (exit.ended, end(exit.status)) {
         (Ended::Wall, _) => WALL,
         (_, End::Code(code)) => u8::try_from(code).unwrap_or(u8::MAX),

@@ -8,6 +8,7 @@ mod layer_file;
 mod overlay;
 mod own_file;
 mod prepare;
+mod probe;
 mod run_dir;
 mod scratch;
 mod signals;
@@ -24,6 +25,7 @@ pub(crate) use self::ids::RangeConfig;
 pub(crate) use self::own_file::keep_from_job;
 pub(crate) use self::prepare::{Context, prepare};
 pub(crate) use self::run_dir::RunDir;
+pub(crate) use self::stdio::anonymous_file;
 use crate::cgroup::{Counters, Enforced};
 use crate::profile::Namespace;
 
@@ -69,6 +71,8 @@ pub(crate) struct Exit {
     pub(crate) namespaces: Vec<Namespace>,
     /// Whether the job's own status was read back before execve(2) and equalled the plan.
     pub(crate) verified: bool,
+    /// The answers to what was asked instead of running the job, in the order of the claims.
+    pub(crate) answers: Vec<i32>,
     /// What went wrong while everything was undone; the job's end is reported all the same.
     pub(crate) undo: Vec<String>,
 }

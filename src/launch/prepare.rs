@@ -17,10 +17,10 @@ use super::error::{LaunchError, io_words, words};
 use super::ids::{self, Maps, RangeConfig};
 use super::run_dir::RunDir;
 use super::scratch::Scratch;
-use super::{layer_file, overlay, signals, source};
+use super::{layer_file, overlay, probe, signals, source};
 use crate::cgroup::{self, Controller, CpuQuota, Group, IoLimit, Limits, Site, Version};
 use crate::plan::{ChildStep, HostStep, InitStep, Mounted, Plan, Tree, WorkloadStep, unfit_workdir};
-use crate::profile::Text;
+use crate::profile::{Claim, Text};
 use crate::seccomp;
 use crate::stage::{Bound, Source};
 use crate::sys::mount::open_tree;
@@ -47,6 +47,10 @@ pub(crate) struct Context<'a> {
     pub(crate) tty: bool,
     /// Whether a receipt will be written, for which more is looked at.
     pub(crate) receipt: bool,
+    /// The job's streams; none are the caller's own.
+    pub(crate) streams: Option<[OwnedFd; 3]>,
+    /// What to ask where the job's program would be executed; none for a job that runs.
+    pub(crate) claims: &'a [Claim],
 }
 
 /// A plan with everything that its start needs; nothing of the job exists yet but its control group.
@@ -65,13 +69,17 @@ pub(crate) struct Prepared {
     pub(super) layer_file: Option<OwnedFd>,
     /// Removed at the end: the upper layer of an ordinary user's writable root.
     pub(super) scratch: Option<Scratch>,
+    /// The job's streams; none are the caller's own.
+    pub(super) streams: Option<[OwnedFd; 3]>,
 }
 
 /// Binds `plan` to this machine and does its first phase.
 ///
 /// # Errors
 /// The step that failed and why; what had been made is gone again.
-pub(crate) fn prepare(plan: Plan, context: &Context<'_>) -> Result<Prepared, LaunchError> {
+pub(crate) fn prepare(plan: Plan, mut context: Context<'_>) -> Result<Prepared, LaunchError> {
+    let streams = context.streams.take();
+    let context = &context;
     let signals = signals::block().map_err(|errno| LaunchError::setup("signals", words(errno)))?;
     let mapping = plan.with_child.iter().find_map(|step| match step {
         ChildStep::MapIds(mapping) => Some(mapping),
@@ -117,6 +125,7 @@ pub(crate) fn prepare(plan: Plan, context: &Context<'_>) -> Result<Prepared, Lau
         trees,
         layer_file,
         scratch,
+        streams,
     })
 }
 
@@ -341,6 +350,7 @@ fn bind(plan: &Plan, context: &Context<'_>, setgroups: bool) -> Result<Bound, La
         setgroups,
         filters,
         tty: context.tty,
+        probes: probe::prepared(context.claims, &run_id())?,
     })
 }
 

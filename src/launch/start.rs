@@ -38,6 +38,8 @@ pub(crate) struct Running {
     pub(super) wall_timer: Option<WallTimer>,
     pub(super) namespaces: Vec<Namespace>,
     pub(super) verified: bool,
+    /// Answers to what is asked instead of running the job.
+    pub(super) answers: Vec<i32>,
     /// What dead runs have left and cannot be removed, and why.
     pub(super) not_swept: Vec<String>,
 }
@@ -47,10 +49,10 @@ impl Prepared {
     ///
     /// # Errors
     /// The step that failed and why; nothing is left of the sandbox.
-    pub(crate) fn start(self) -> Result<Running, LaunchError> {
+    pub(crate) fn start(mut self) -> Result<Running, LaunchError> {
         one_thread()?;
         let output = self.plan.watch.output.map(|bytes| bytes.0);
-        let Streams { job: stdio, pumps } = stdio::connect(self.bound.tty, output)?;
+        let Streams { job: stdio, pumps } = stdio::connect(self.streams.take(), self.bound.tty, output)?;
         let channels = Channel::pair().and_then(|report| Ok((report, Channel::pair()?)));
         let ((report, child_report), (status, child_status)) =
             channels.map_err(|errno| LaunchError::setup("channels to PID 1", words(errno)))?;
@@ -106,6 +108,7 @@ impl Prepared {
             wall_timer,
             namespaces,
             verified: false,
+            answers: Vec::new(),
             not_swept: Vec::new(),
         };
         match running.set_up(&report) {
@@ -218,7 +221,7 @@ impl Running {
         let output = self.prepared.plan.watch.output.map(|bytes| bytes.0);
         loop {
             // Once it is ready nothing holds it up any more: a signal that comes now is the job's.
-            if !ready {
+            if !ready || !self.prepared.bound.probes.is_empty() {
                 self.wait_for(report)?;
             }
             let received = report
@@ -248,6 +251,7 @@ impl Running {
                 }
                 Received::Record(Record::Ready, _) => ready = true,
                 Received::Record(Record::Verified, _) => self.verified = true,
+                Received::Record(Record::Answer(_, value), _) => self.answers.push(value),
                 Received::Record(..) => {
                     return Err(LaunchError::setup("report of PID 1", "an unexpected record"));
                 }

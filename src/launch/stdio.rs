@@ -4,12 +4,14 @@
 //! holds it can push input into the caller's shell (CVE-2017-5226), so bytes are copied through pipes, or, with
 //! `-t`, through a terminal of the sandbox's own.
 
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{pipe2, read, write};
@@ -41,11 +43,15 @@ pub(super) struct Pump {
     limit: Option<u64>,
 }
 
-/// Connects the job's streams to the caller's. With `limit` both outputs are counted.
+/// Connects the job's streams to `given` ones, else to the caller's. With `limit` both outputs are counted.
 ///
 /// # Errors
 /// At the limit of open files.
-pub(super) fn connect(tty: bool, limit: Option<u64>) -> Result<Streams, LaunchError> {
+pub(super) fn connect(
+    given: Option<[OwnedFd; 3]>,
+    tty: bool,
+    limit: Option<u64>,
+) -> Result<Streams, LaunchError> {
     let failed = |errno| LaunchError::setup("streams of the job", words(errno));
     if tty {
         return Ok(Streams {
@@ -55,7 +61,11 @@ pub(super) fn connect(tty: bool, limit: Option<u64>) -> Result<Streams, LaunchEr
     }
     let mut pumps = Vec::new();
     let mut job = Vec::with_capacity(3);
-    for (stream, own) in own_streams().map_err(failed)?.into_iter().enumerate() {
+    let own = match given {
+        Some(given) => given,
+        None => own_streams().map_err(failed)?,
+    };
+    for (stream, own) in own.into_iter().enumerate() {
         no_directory(&own, stream)?;
         let counted = stream > 0 && limit.is_some();
         if !counted && !own.is_terminal() {
@@ -130,6 +140,16 @@ fn unblocked(own: OwnedFd, access: OFlag) -> OwnedFd {
     let path = format!("/proc/self/fd/{}", own.as_raw_fd());
     let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     open(path.as_str(), flags, Mode::empty()).unwrap_or(own)
+}
+
+/// A file in memory without a name, for a job's output that its caller reads afterwards (memfd_create(2)).
+///
+/// # Errors
+/// At the limit of open files.
+pub(crate) fn anonymous_file() -> Result<File, LaunchError> {
+    memfd_create(c"output", MFdFlags::MFD_CLOEXEC)
+        .map(File::from)
+        .map_err(|errno| LaunchError::setup("streams of the job", words(errno)))
 }
 
 /// Copies between the caller's streams and the job's own terminal `master`.

@@ -305,6 +305,7 @@ impl Running {
             limits,
             namespaces: self.namespaces,
             verified: self.verified,
+            answers: self.answers,
             undo,
         }
     }

@@ -138,6 +138,9 @@ pub(super) fn retyped(kind: &'static Kind, value: &DeValue<'_>) -> String {
                 _ => String::new(),
             }
         }
+        DeValue::Table(_) if takes(|kind| matches!(kind, Kind::List(Kind::Table(_)))) => {
+            "write its header in two pairs of brackets, once for each: `[[…]]`".to_owned()
+        }
         DeValue::Array(_) if takes(|kind| matches!(kind, Kind::Entries(_))) => {
             "every entry has a key of its own here, so that profiles can be merged".to_owned()
         }

@@ -189,7 +189,14 @@ impl Decoder {
                 let message = format!("`{key}` is one string, and an array of strings is needed");
                 self.problem(codes::NOT_AN_ARRAY, span, message, advice::array(key, text))
             }
-            (Kind::Table(section), DeValue::Table(table)) => Value::Table(self.section(section, table)),
+            (Kind::Table(section), DeValue::Table(table)) => {
+                if table.is_empty() && section.kinds.len() == section.keys.len() {
+                    let help = format!("write one of {}", listed_keys(section.kinds));
+                    let message = format!("`{key}` says nothing");
+                    self.problem(codes::MISSING_KEY, span, message, help);
+                }
+                Value::Table(self.section(section, table))
+            }
             (Kind::Entries(entries), DeValue::Table(table)) => Value::Table(self.entries(entries, table)),
             _ => self.wrong_type(kind, key, value),
         }
@@ -322,6 +329,12 @@ impl Decoder {
         self.problems.push(Problem::new(code, Some(span), message, help));
         Value::Bad
     }
+}
+
+/// `` `a` `b` ``, as messages name keys.
+fn listed_keys(names: &[&str]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(" ")
 }
 
 /// Whether a value is of a type that a kind takes.

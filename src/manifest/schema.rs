@@ -116,6 +116,7 @@ impl Kind {
             Kind::Text(_) | Kind::Template(_) => "a string".into(),
             Kind::List(item) => match item {
                 Kind::Integer(..) => "an array of whole numbers".into(),
+                Kind::Table(_) => "an array of tables".into(),
                 _ => "an array of strings".into(),
             },
             Kind::Table(_) | Kind::Entries(_) => "a table".into(),

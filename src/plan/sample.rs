@@ -143,6 +143,7 @@ pub(super) fn strict() -> Sample {
         user: built_in(User::ImageUnlessRoot),
         profile: "strict".into(),
         hold,
+        expect: Vec::new(),
         warnings: Vec::new(),
     };
     Sample {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::merge::{Layer, Place};
 use super::text::Names;
 use super::view::View;
-use super::{BuiltIn, Origin, Placed, Profile, Text, Variable, image_source};
+use super::{BuiltIn, Claim, Origin, Placed, Profile, Text, Variable, expect, image_source};
 use crate::image::Source;
 use crate::manifest::grammar;
 use crate::manifest::template::{Part, Template};
@@ -38,6 +38,8 @@ pub struct Job {
     pub profile: String,
     /// How it is held.
     pub hold: Profile,
+    /// What its author expects of the sandbox, in the manifest's order.
+    pub expect: Vec<Placed<Claim>>,
     /// What is worth knowing about it and stops nothing.
     pub warnings: Vec<Problem>,
 }
@@ -151,6 +153,7 @@ pub(super) fn read(
             .text()
             .map_or_else(|| "strict".to_owned(), |name| name.value),
         hold,
+        expect: expect::read(view.get("expect"), problems),
         warnings: Vec::new(),
     }
 }

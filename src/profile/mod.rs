@@ -17,6 +17,7 @@
 mod capability;
 mod chain;
 mod contradiction;
+mod expect;
 mod explain;
 mod hold;
 mod image_source;
@@ -36,6 +37,7 @@ mod view;
 use std::collections::BTreeMap;
 
 pub use self::capability::Capability;
+pub use self::expect::{Claim, Peer, Try};
 pub use self::explain::{Explained, Explanation, Setting, explain};
 pub use self::hold::{Profile, Root, SysMount};
 pub(crate) use self::image_source::image_source;

@@ -37,6 +37,8 @@ pub(crate) enum Record {
     LayerFull,
     /// PID 1 has ended the job, which had outlived its wall limit.
     Wall,
+    /// The answer to the probe of this number: what was asked for, or a negative error number.
+    Answer(u16, i32),
 }
 
 impl Record {
@@ -54,6 +56,7 @@ impl Record {
             Record::Ended(status) => (6, 0, 0, status),
             Record::LayerFull => (7, 0, 0, 0),
             Record::Wall => (8, 0, 0, 0),
+            Record::Answer(index, value) => (9, 0, index, value),
         };
         let mut bytes = [0; Record::LEN];
         bytes[0] = kind;
@@ -84,6 +87,7 @@ impl Record {
             6 => Record::Ended(value),
             7 => Record::LayerFull,
             8 => Record::Wall,
+            9 => Record::Answer(index, value),
             _ => return None,
         })
     }
@@ -105,6 +109,7 @@ mod tests {
             Record::Ended(0x8b),
             Record::LayerFull,
             Record::Wall,
+            Record::Answer(256, -13),
         ] {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }

@@ -11,6 +11,7 @@ mod init;
 mod landlock;
 mod mounts;
 mod place;
+pub(crate) mod probe;
 mod reaper;
 pub(crate) mod root;
 mod verify;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use self::probe::Probe;
 use crate::plan::{Id, Plan, Tree};
 use crate::report::channel::Channel;
 use crate::seccomp::Program;
@@ -47,6 +49,8 @@ pub(crate) struct Bound {
     pub(crate) filters: Vec<Program>,
     /// Whether the job has a terminal of its own.
     pub(crate) tty: bool,
+    /// What to ask instead of executing the command; none for a job that runs.
+    pub(crate) probes: Vec<Probe>,
 }
 
 /// A place on the host and what the launcher saw there: device and inode number.

@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, execve, getcwd, setsid};
 
 use super::place::{Kind, Places};
-use super::{Bound, Child, credentials, landlock, verify};
+use super::{Bound, Child, credentials, landlock, probe, verify};
 use crate::plan::WorkloadStep;
 use crate::profile::{Rlimit, RlimitValue};
 use crate::report::channel::Channel;
@@ -50,6 +50,9 @@ pub(super) fn run(child: Child<'_>, places: Places) -> ! {
         if let Err(errno) = workload.act(step, plan.workload.as_slice()) {
             failed(&workload.report, Stage::Workload, index, errno);
         }
+    }
+    if !bound.probes.is_empty() {
+        probe::run(&bound.probes, &workload.report);
     }
     let errno = execute(bound);
     failed(&workload.report, Stage::Exec, 0, errno)

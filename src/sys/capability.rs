@@ -106,6 +106,34 @@ pub(crate) fn read_securebits() -> Result<u64, Errno> {
         .map(|bits| bits as u64)
 }
 
+/// Whether this thread has a capability in any of its five sets.
+///
+/// # Errors
+/// EINVAL for a number that the kernel does not know.
+pub(crate) fn has(capability: u8) -> Result<bool, Errno> {
+    let number = u64::from(capability);
+    let mut header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let mut data = [Data {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    }; 2];
+    // SAFETY: version 3 takes a header and writes two data words; both live across the call.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    let word = data.get(usize::from(capability / 32)).ok_or(Errno::EINVAL)?;
+    let own = (word.effective | word.permitted | word.inheritable) & (1 << (capability % 32)) != 0;
+    let asked = |option: libc::c_int, a: u64, b: u64| {
+        // SAFETY: both options take integers only.
+        check(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, 0, 0) })
+    };
+    let bounding = asked(libc::PR_CAPBSET_READ, number, 0)? == 1;
+    let ambient = asked(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as u64, number)? == 1;
+    Ok(own || bounding || ambient)
+}
+
 fn prctl(option: libc::c_int, a: u64, b: u64, c: u64, d: u64) -> Result<(), Errno> {
     // SAFETY: the options used in this file take integers only, no pointer.
     check(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, c, d) })?;

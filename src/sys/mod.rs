@@ -6,6 +6,7 @@
 
 pub(crate) mod capability;
 pub(crate) mod clone;
+pub(crate) mod directory;
 pub(crate) mod fork;
 pub(crate) mod keyring;
 pub(crate) mod landlock;

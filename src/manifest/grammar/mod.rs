@@ -3,11 +3,13 @@
 //! Every check looks at one string alone and touches nothing. Whatever could be taken for something
 //! else further down (an option, a second line, another path) is refused here.
 
+mod expect;
 mod kernel;
 mod names;
 mod network;
 mod paths;
 
+pub(crate) use self::expect::{destination, known_capability, pattern, probed_path};
 pub(crate) use self::kernel::{
     capability, cpuset, device, syscall, sysctl_name, sysctl_namespace, sysctl_value,
 };

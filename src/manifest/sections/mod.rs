@@ -3,10 +3,12 @@
 //! The decoder, the search for the nearest key, merging and the JSON schema all read these tables;
 //! a key that is not here does not exist.
 
+mod expect;
 mod limits;
 mod reach;
 mod security;
 
+pub(crate) use self::expect::EXPECT;
 use self::limits::{LIMITS, RLIMITS};
 use self::reach::{MOUNTS, NETWORK};
 use self::security::{SECURITY, SYSCTLS};
@@ -127,6 +129,11 @@ static JOB: Section = with_hold![
         "Replaces the image's WorkingDir."
     ),
     key("env", Kind::Entries(&ENV), "Added to the image's Env."),
+    key(
+        "expect",
+        Kind::List(&Kind::Table(&EXPECT)),
+        "What `ringfence test` holds against the kernel, each in a table `[[job.NAME.expect]]`.",
+    ),
 ];
 
 static PROFILE: Section = with_hold![key(
