@@ -14,7 +14,7 @@ use super::project::Project;
 use super::say;
 use super::settings::Settings;
 use super::survey::survey;
-use crate::host::facts::{Caller, Facts};
+use crate::host::facts::{Caller, Facts, Feature, Support};
 use crate::image::{
     Accounts, Credentials, Event, Lease, Ownership, Platform, Reference, Report, Request, Source, Store,
     pull_in_child,
@@ -194,8 +194,17 @@ fn inside(root: impl AsFd, path: &str) -> Result<String, String> {
 }
 
 /// Whose the files of this caller's store are.
-fn ownership(settings: &Settings, facts: &Facts) -> Ownership {
-    match facts.caller {
+///
+/// # Errors
+/// When the host could not be asked: a new store keeps for good what is decided here, so that nothing is guessed.
+fn ownership(settings: &Settings, facts: &Facts) -> Result<Ownership, Failure> {
+    if let Some(Support::No(reason)) = facts.kernel_features.get(&Feature::UserNamespace) {
+        return Err(Failure::Image(format!(
+            "image store {}: whose files it is to hold cannot be told without a user namespace: {reason}",
+            settings.store.display()
+        )));
+    }
+    Ok(match facts.caller {
         Caller::Root if facts.store.idmapped_mounts => Ownership::Kept,
         Caller::Root => Ownership::Shifted {
             base: settings.ids.base,
@@ -204,7 +213,7 @@ fn ownership(settings: &Settings, facts: &Facts) -> Ownership {
             Ownership::Subordinate
         }
         Caller::User => Ownership::Single,
-    }
+    })
 }
 
 /// Pulls an image, in a process of its own, and says how it goes.
@@ -215,8 +224,9 @@ fn fetch(reference: &Reference, settings: &Settings, facts: &Facts, quiet: bool)
         registries: settings.registries.clone(),
         credentials: Credentials::from_environment(),
     };
+    let ownership = ownership(settings, facts)?;
     let mut progress = Progress::new(reference, quiet);
-    let pulled = pull_in_child(&settings.store, ownership(settings, facts), &request, |event| {
+    let pulled = pull_in_child(&settings.store, ownership, &request, |event| {
         progress.show(&event)
     });
     progress.end();

@@ -7,7 +7,7 @@ use ringfence::image::Platform;
 use crate::archive::Archive;
 use crate::hub::{HELLO, Hub, Types, base};
 use crate::registry::{Fault, Layer, OCI_MANIFEST, digest};
-use crate::support::{Ran, Test};
+use crate::support::{Caller, Ran, Test, callers};
 
 /// A run that must be refused for its image, with all that it says.
 fn refused(image: &str, message: &str) -> Test {
@@ -170,4 +170,26 @@ fn a_command_that_the_image_does_not_have() {
         receipt(&ran, "refused", 125);
         assert!(ran.stderr.contains("--> ringfence.toml:"), "{}", ran.stderr);
     });
+}
+
+/// A store keeps for good whose files it holds; a caller who is short of processes for a moment decides nothing.
+#[test]
+fn a_host_that_cannot_be_asked_fixes_no_store() {
+    let (hub, layers) = (Hub::start(), [base!()]);
+    hub.push("library/busy", Types::Oci, &layers, HELLO);
+    let pull = Test::command(&["true"]).image("busy").verb("pull").args(&["-q"]);
+    // Root's processes have no such bound.
+    for caller in callers(Some(&[Caller::User, Caller::UserWithIds, Caller::Tester])) {
+        hub.visit(caller, |visit| {
+            let short = pull.clone().wrapped(&["/usr/bin/prlimit", "--nproc=1", "--"]);
+            let ran = visit.run(&short.status(125).any_stderr());
+            let folder = ran.folder.display().to_string();
+            let said = format!(
+                "ringfence: image store {folder}/store: whose files it is to hold cannot be told without a user \
+                 namespace: fork: a limit of processes is reached\n"
+            );
+            assert_eq!(ran.caller.without_notice(&ran.stderr), said);
+            visit.run(&pull.clone().pulls());
+        });
+    }
 }

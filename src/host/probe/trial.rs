@@ -100,6 +100,7 @@ pub(super) fn run(
     let held = match Held::start(before, |reporter| try_all(reporter, upper.is_some())) {
         Ok(held) => held,
         Err(Errno::EBUSY) => return (refused("not tried: the caller has several threads".into()), false),
+        Err(Errno::EAGAIN) => return (refused("fork: a limit of processes is reached".into()), false),
         Err(errno) => return (refused(format!("fork: {}", why::text(errno))), false),
     };
     let mut tried = Tried::default();

@@ -12,8 +12,9 @@ use nix::unistd::{Pid, pipe2, read, write};
 
 use crate::sys;
 
-/// How long a child may take for all it tries; it takes about a millisecond, or thirty in an emulated machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a child may take for all it tries; it takes about a millisecond, or thirty in an emulated machine, and five
+/// seconds where such a machine is also loaded.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The record that says whether the namespace was made; a child's own steps have higher numbers.
 pub(super) const UNSHARE: u8 = 0;

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use super::ids::RANGE;
 use super::process::Process;
 use super::trial::{Answers, Step};
+use super::userns::PATIENCE;
 use crate::host::facts::{Caller, Feature, Support};
 use crate::host::reason;
 
@@ -53,7 +54,13 @@ pub(super) fn features(
             Some(Err(errno)) => {
                 return all_refused(&no_namespace(step, *errno, process, first_id, read), read);
             }
-            None => return all_refused("the child that tries it gave no answer within 5 s", read),
+            None => {
+                let reason = format!(
+                    "the child that tries it gave no answer within {} s",
+                    PATIENCE.as_secs()
+                );
+                return all_refused(&reason, read);
+            }
         }
     }
     let support = |step: Step| match answers.get(&step) {
@@ -278,7 +285,7 @@ mod tests {
         let silent = features(&Answers::new(), &user(), 0, &read);
         assert_eq!(
             silent[&Feature::UserNamespace],
-            Support::No("the child that tries it gave no answer within 5 s".into())
+            Support::No("the child that tries it gave no answer within 30 s".into())
         );
     }
 
