@@ -429,7 +429,7 @@ fn a_deep_tree_does_not_outlive_its_run() {
             fs::copy("/bin/busybox", folder.join("image/bin/busybox")).unwrap();
         })
         .wrapped(&["/bin/sh", "-c", "ulimit -n 200; exec \"$@\"", "sh"])
-        .only(&[Caller::User])
+        .only(&[Caller::User, Caller::Tester])
         .stdout("done\n")
         .any_stderr()
         .run();

@@ -224,7 +224,14 @@ impl Test {
     pub(crate) fn each(self, look: impl Fn(&Ran)) {
         let callers = callers(self.callers.as_deref());
         if callers.is_empty() {
-            skip!("no caller of {:?} can be had here", self.callers);
+            // Not for want of something: root's own pass over these tests has all callers.
+            assert!(
+                !nix::unistd::geteuid().is_root(),
+                "none of {:?} here",
+                self.callers
+            );
+            eprintln!("skipped: it is started as {:?}, which takes root", self.callers);
+            return;
         }
         for caller in callers {
             match self.start(caller) {
