@@ -3,9 +3,9 @@
 //! The files in it belong to whatever ids the job had, and overlay's own folder has no permission bits: only a root
 //! of a user namespace can remove them.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::unistd::{chown, getegid};
 
 use super::error::{io_words, words};
 use super::ids::Maps;
@@ -57,6 +58,10 @@ impl Scratch {
         }
         let path = parent.join(name);
         DirBuilder::new().mode(0o700).create(&path).map_err(io_failed)?;
+        // Else a folder above with the set-group-id bit would give its group to what the job makes (inode(7)), one that its
+        // user namespace may not have.
+        chown(&path, None, Some(getegid())).map_err(|errno| failed(&|| words(errno)))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(io_failed)?;
         let lock = lock(&path);
         drop(guard);
         Ok(Scratch { path, lock })
@@ -187,6 +192,27 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn an_upper_layer_has_the_callers_group() {
+        use std::os::unix::fs::MetadataExt;
+
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: only root has a group to hand down that is not its own");
+            return;
+        }
+        let base = std::env::temp_dir().join(format!("ringfence-scratch-group-{}", std::process::id()));
+        fs::create_dir(&base).unwrap();
+        chown(&base, None, Some(1.into())).unwrap();
+        fs::set_permissions(&base, Permissions::from_mode(0o2700)).unwrap();
+        let mut scratch = Scratch::make(&base, "run").unwrap();
+        let seen = fs::metadata(scratch.path()).unwrap();
+        assert_eq!((seen.gid(), seen.mode() & 0o7777), (getegid().as_raw(), 0o700));
+        // Its removal is for a root of a user namespace, and there is nothing to remove.
+        scratch.lock = None;
+        drop(scratch);
+        fs::remove_dir_all(base).unwrap();
+    }
 
     #[test]
     fn a_tree_is_removed_and_what_its_links_name_is_not() {

@@ -16,8 +16,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::sys::stat::{Mode, fchmod};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Uid, fchown, getegid};
 
 use self::entry::{Entry, Kind, Path, Reader};
 use self::tree::{Owner, Tree, TreeError, finish};
@@ -121,6 +122,7 @@ pub(crate) fn unpack(
     limits: &Limits,
 ) -> Result<Unpacked, UnpackError> {
     let privileged = matches!(owners.ownership, Ownership::Kept | Ownership::Shifted { .. });
+    own_group(root).map_err(|errno| UnpackError::tree(b"", TreeError::System("set its group", errno)))?;
     let mut unpacker = Unpacker {
         tree: Tree::new(root, graves, privileged),
         owners,
@@ -310,6 +312,15 @@ impl Unpacker<'_> {
         }
         Ok(self.unpacked)
     }
+}
+
+/// Gives a folder this process's group, and with it all that will be made in it.
+///
+/// A store in a folder with the set-group-id bit has that folder's group (inode(7)), and so would every file whose owner is
+/// not set: one that a user namespace of a single id does not have, so that overlay could copy nothing up.
+fn own_group(root: BorrowedFd<'_>) -> nix::Result<()> {
+    fchown(root, None, Some(getegid()))?;
+    fchmod(root, Mode::S_IRWXU)
 }
 
 impl UnpackError {

@@ -97,6 +97,28 @@ fn umask() -> u32 {
     u32::from_str_radix(line.trim(), 8).unwrap()
 }
 
+/// A folder with the set-group-id bit hands its group down; the caller's is the only one that a job of one id has.
+#[test]
+fn a_layer_of_one_id_has_the_callers_group() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root has a group to hand down that is not its own");
+        return;
+    }
+    let place = Place::new();
+    std::os::unix::fs::chown(place.base.join("fs"), None, Some(1)).unwrap();
+    fs::set_permissions(place.base.join("fs"), fs::Permissions::from_mode(0o2755)).unwrap();
+    let archive = Archive::new()
+        .dir("made")
+        .file("made/file", "x")
+        .file("missing/file", "x");
+    let archive = archive.symlink("link", "made").end();
+    place.unpack(&archive).unwrap();
+    for path in ["", "made", "made/file", "missing", "missing/file", "link"] {
+        let meta = place.meta(path);
+        assert_eq!((meta.gid(), meta.mode() & 0o2000), (0, 0), "{path}");
+    }
+}
+
 fn refusal(archive: Vec<u8>) -> String {
     Place::new().unpack(&archive).unwrap_err()
 }
