@@ -57,8 +57,10 @@ impl Prepared {
         let ((report, child_report), (status, child_status)) =
             channels.map_err(|errno| LaunchError::setup("channels to PID 1", words(errno)))?;
         let started = (SystemTime::now(), Instant::now());
-        let wall = self.plan.watch.at_the_latest().filter(|_| !self.plan.exec.init);
-        let wall_timer = wall.map(WallTimer::start).transpose();
+        let wall_timer = match self.plan.exec.init {
+            true => Ok(None),
+            false => WallTimer::start(&self.plan.watch),
+        };
         let wall_timer =
             wall_timer.map_err(|errno| LaunchError::setup("limits.wall: timer", words(errno)))?;
         let v2 = self.group.as_ref().and_then(|group| group.directory());

@@ -119,15 +119,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// How long after its start the job is dead although the launcher is stopped and watches nothing. It ends a job
-    /// itself at the wall limit, so that whoever else does comes second.
-    pub(crate) fn at_the_latest(&self) -> Option<Duration> {
-        const SECOND: Duration = Duration::from_millis(500);
+    /// How long after its start a job is ended although the launcher, which does so at the wall limit, is stopped or
+    /// later than `late`.
+    pub(crate) fn at_the_latest(&self, late: Duration) -> Option<Duration> {
         let wall = self.wall_ms?.duration();
-        Some(
-            wall.saturating_add(self.grace_ms.duration())
-                .saturating_add(SECOND),
-        )
+        Some(wall.saturating_add(self.grace_ms.duration()).saturating_add(late))
     }
 }
 

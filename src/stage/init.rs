@@ -244,7 +244,7 @@ fn launch(progress: Progress<'_>) -> ! {
             } = child;
             drop(report);
             drop(stdio);
-            reaper::run(job, status.into(), layers, child.plan.watch.at_the_latest())
+            reaper::run(job, status.into(), layers, &child.plan.watch)
         }
     }
 }

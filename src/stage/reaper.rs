@@ -12,17 +12,22 @@ use nix::sys::statfs::fstatfs;
 use nix::unistd::{Pid, setsid};
 
 use super::init::renumber;
+use crate::plan::Watch;
 use crate::profile::Capability;
 use crate::report::channel::Channel;
 use crate::report::record::Record;
 use crate::sys;
 
+/// How late the launcher may be at the wall limit before it is taken for stopped, by Ctrl-Z or a debugger.
+const LATE: Duration = Duration::from_millis(500);
+
 /// Runs until the job `job` ends, then sends its raw status and ends; the kernel ends the rest of the namespace.
 ///
-/// After `at_the_latest` it does not wait for the job: a launcher that is stopped, by Ctrl-Z or a debugger, holds no
-/// wall limit.
-pub(super) fn run(job: Pid, status: OwnedFd, layers: Vec<OwnedFd>, at_the_latest: Option<Duration>) -> ! {
-    let deadline = at_the_latest.and_then(|after| Instant::now().checked_add(after));
+/// It does not wait beyond the wall limit for a launcher that is stopped and watches nothing.
+pub(super) fn run(job: Pid, status: OwnedFd, layers: Vec<OwnedFd>, watch: &Watch) -> ! {
+    let deadline = watch
+        .at_the_latest(LATE)
+        .and_then(|after| Instant::now().checked_add(after));
     // A failure here must not leave a job without its supervisor: ending PID 1 ends all of it, and the
     // launcher sees an end of the channel without a record.
     let Ok((status, signals, layers)) = settle(status, layers) else {
