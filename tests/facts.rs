@@ -170,3 +170,28 @@ fn a_file_system_not_met_before_is_tried_though_the_rest_is_kept() {
     assert_eq!(of("."), facts.store.idmapped_mounts);
     assert_eq!(of("."), facts.store.idmapped_mounts);
 }
+
+/// What prints changes nothing: neither the folder of run state nor the store appears.
+#[test]
+fn looking_makes_no_folder() {
+    let folder = Folder::new("looking");
+    for name in ["run", "store"] {
+        fs::remove_dir(folder.0.join(name)).unwrap();
+    }
+    let manifest = "schema = 1\n[job.test]\nimage = \"host\"\ncommand = [\"true\"]\n";
+    fs::write(folder.0.join("ringfence.toml"), manifest).unwrap();
+    for verb in ["facts", "plan", "doctor", "check"] {
+        let out = Command::new(env!("CARGO_BIN_EXE_ringfence"))
+            .arg(verb)
+            .env("RINGFENCE_STORE", folder.0.join("store"))
+            .env("RINGFENCE_RUN", folder.0.join("run"))
+            .current_dir(&folder.0)
+            .output()
+            .unwrap();
+        let left: Vec<_> = fs::read_dir(&folder.0)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["ringfence.toml"], "{verb}: {out:?}");
+    }
+}

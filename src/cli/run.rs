@@ -54,6 +54,7 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
     } else {
         Reach::Network
     };
+    let run_dir = settings.run_dir()?;
     let Survey { facts, site } = survey(&settings, Some((&project, &job)))?;
     let found = image::find(&job.image.value, &project, &settings, &facts, reach)?;
     let request = Request {
@@ -67,7 +68,6 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         say(&format!("ringfence: {}: {}", notice.about, notice.text));
     }
     let variables = values(&job);
-    let run_dir = settings.run_dir()?;
     let context = Context {
         manifest_dir: &project.dir,
         variable: &|name| variables.get(name).cloned().flatten(),

@@ -58,6 +58,14 @@ impl Settings {
     pub(super) fn run_dir(&self) -> Result<RunDir, Failure> {
         Ok(RunDir::open(&self.run)?)
     }
+
+    /// The folder of run state where it is there, for a command that changes nothing.
+    ///
+    /// # Errors
+    /// When it is not this user's alone.
+    pub(super) fn existing_run_dir(&self) -> Result<Option<RunDir>, Failure> {
+        Ok(RunDir::find(&self.run)?)
+    }
 }
 
 fn read_config(root: bool) -> Result<ConfigFile, Failure> {

@@ -12,6 +12,7 @@ use crate::cgroup::Site;
 use crate::host::doctor::examine;
 use crate::host::facts::Facts;
 use crate::host::probe::{self, Context};
+use crate::launch::RunDir;
 use crate::profile::{Job, Questions};
 
 /// What was learnt of this host.
@@ -22,7 +23,8 @@ pub(super) struct Survey {
     pub(super) site: Site,
 }
 
-/// Asks the host what a job must know; without a job, what any job may need.
+/// Asks the host what a job must know; without a job, what any job may need. What had to be tried is kept where there is a
+/// folder of run state.
 ///
 /// # Errors
 /// When the folder of run state is not this user's.
@@ -30,12 +32,12 @@ pub(super) fn survey(settings: &Settings, project: Option<(&Project, &Job)>) -> 
     let questions = project.map_or_else(Questions::default, |(_, job)| job.questions());
     let site = Site::find();
     let cgroup = probe::control_groups(&site);
-    let run_dir = settings.run_dir()?;
+    let run_dir = settings.existing_run_dir()?;
     let variables = project.map_or_else(BTreeMap::new, |(_, job)| values(job));
     let context = Context {
         manifest_dir: project.map_or_else(|| std::path::Path::new("/"), |(project, _)| &project.dir),
         store: &settings.store,
-        run: run_dir.path(),
+        run: run_dir.as_ref().map(RunDir::path),
         first_id: settings.ids.base,
         variables: &variables,
         cgroup: &cgroup,

@@ -60,13 +60,13 @@ pub(super) fn test(args: &Args) -> Result<u8, Failure> {
 
 /// The expectations of one job: those about its sandbox in one run of it, those about its end in another.
 fn held(project: &Project, settings: &Settings, job: &Job, reach: Reach) -> Result<Tested, Failure> {
+    let run_dir = settings.run_dir()?;
     let Survey { facts, site } = survey(settings, Some((project, job)))?;
     let found = image::find(&job.image.value, project, settings, &facts, reach)?;
     let planned = plan::plan(job, &facts, &found.image, &Request::default());
     let plan = planned.map_err(|problems| Failure::Manifest(project.render(&problems)))?;
     launch::keep_from_job(&plan)?;
     let variables = values(job);
-    let run_dir = settings.run_dir()?;
     let claims = job.expect.iter().map(|claim| claim.value.clone());
     let (of_end, of_sandbox): (Vec<Claim>, Vec<Claim>) = claims.partition(Claim::is_about_the_end);
     let start = |plan: Plan, streams, claims| {

@@ -19,19 +19,30 @@ impl RunDir {
     /// # Errors
     /// When it is somebody else's, open to others or a link, or cannot be made.
     pub(crate) fn open(path: &Path) -> Result<RunDir, LaunchError> {
-        let what = || format!("run state {}", path.display());
+        let failed = |error| LaunchError::setup(format!("run state {}", path.display()), io_words(&error));
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|error| LaunchError::setup(what(), io_words(&error)))?;
+        made.map_err(failed)?;
+        RunDir::find(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+    }
+
+    /// The folder if it is there; then it must be what [`RunDir::open`] asks for.
+    ///
+    /// # Errors
+    /// When it is somebody else's, open to others or a link, or cannot be looked at.
+    pub(crate) fn find(path: &Path) -> Result<Option<RunDir>, LaunchError> {
+        let what = || format!("run state {}", path.display());
         // Not followed: whoever can plant a link in a shared folder must not choose where locks are kept.
-        let seen =
-            fs::symlink_metadata(path).map_err(|error| LaunchError::setup(what(), io_words(&error)))?;
+        let seen = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            seen => seen.map_err(|error| LaunchError::setup(what(), io_words(&error)))?,
+        };
         if !seen.is_dir() || seen.uid() != geteuid().as_raw() || seen.permissions().mode() & 0o077 != 0 {
             return Err(LaunchError::setup(
                 what(),
                 "not a directory of this user with mode 0700; remove it or set RINGFENCE_RUN",
             ));
         }
-        Ok(RunDir(path.to_owned()))
+        Ok(Some(RunDir(path.to_owned())))
     }
 
     /// The folder.

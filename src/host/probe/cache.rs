@@ -99,8 +99,10 @@ impl Key {
 /// else new ones, which are then kept.
 pub(super) fn tried(seen: &[(String, Seen)], context: &Context<'_>, process: &Process) -> Tried {
     let key = Key::now(context, process);
-    let file = context.run.join(NAME);
-    let kept = read(&file, process.uid)
+    let file = context.run.map(|folder| folder.join(NAME));
+    let kept = file
+        .as_ref()
+        .and_then(|file| read(file, process.uid))
         .filter(|kept| kept.key == key)
         .map(|kept| kept.tried);
     let mut known = kept
@@ -121,13 +123,15 @@ pub(super) fn tried(seen: &[(String, Seen)], context: &Context<'_>, process: &Pr
             let (mut tried, lasting) = trial::run(context, process, &wanted);
             known.append(&mut tried.idmapped);
             tried.idmapped = known;
-            if !lasting {
-                return tried;
+            match file {
+                Some(file) if lasting => {
+                    let kept = Kept { key, tried };
+                    // Only time is lost where it cannot be written: the next start tries again.
+                    write(&file, &kept).ok();
+                    kept.tried
+                }
+                _ => tried,
             }
-            let kept = Kept { key, tried };
-            // Only time is lost where it cannot be written: the next start tries again.
-            write(&file, &kept).ok();
-            kept.tried
         }
     }
 }

@@ -34,9 +34,8 @@ pub struct Context<'a> {
     pub manifest_dir: &'a Path,
     /// The folder of the image store; it need not exist.
     pub store: &'a Path,
-    /// The folder of the run state, the caller's own and closed to others. Where it does not exist,
-    /// the answers are not kept.
-    pub run: &'a Path,
+    /// The folder of the run state, the caller's own and closed to others. Without one the answers are not kept.
+    pub run: Option<&'a Path>,
     /// The first id outside that jobs of root get (`[ids] base` of config.toml).
     pub first_id: u32,
     /// Variables that the manifest takes from the environment, with their values; `None` when unset.
