@@ -121,7 +121,8 @@ pub(crate) fn signal(process: BorrowedFd<'_>, signal: libc::c_int) -> Result<(),
     Ok(())
 }
 
-/// Sets the flags of the loopback interface to up (netdevice(7)).
+/// Sets the flags of the loopback interface to up (netdevice(7)). Any socket will do for that, so it is not one that could
+/// reach a network: a run whose image is there opens none of those.
 ///
 /// # Errors
 /// EPERM without CAP_NET_ADMIN in the network namespace.
@@ -130,7 +131,7 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     let socket = check(unsafe {
         libc::syscall(
             libc::SYS_socket,
-            libc::AF_INET,
+            libc::AF_UNIX,
             libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
             0,
         )
