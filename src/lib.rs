@@ -10,6 +10,7 @@ pub mod host;
 pub mod image;
 mod init;
 mod launch;
+pub mod lock;
 pub mod manifest;
 pub mod plan;
 pub mod problem;

@@ -124,6 +124,21 @@ const RULES: &[Rule] = &[
         reason: "images know nothing of sandboxes",
     },
     Rule {
+        module: "lock",
+        forbidden: &[
+            HOST,
+            &[
+                "crate::plan",
+                "crate::profile",
+                "crate::launch",
+                "crate::stage",
+                "crate::cli",
+            ],
+        ],
+        except: &[],
+        reason: "a lock is text; who calls has the file and the registry",
+    },
+    Rule {
         module: "cgroup",
         forbidden: &[&[
             "crate::plan",

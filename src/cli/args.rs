@@ -32,6 +32,8 @@ pub(super) enum Command {
     Pull(Pull),
     /// Print the JSON Schema of a manifest, for editors
     Schema(Schema),
+    /// Write which bytes each image is into ringfence.lock, or say what is stale there
+    Lock(Lock),
     /// Reap and forward signals as PID 1, as tini does
     #[command(disable_help_flag = true)]
     Init {
@@ -77,6 +79,9 @@ pub(super) struct Run {
     /// Write the receipt, one JSON object, to FILE
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
+    /// Run only what ringfence.lock names
+    #[arg(long, conflicts_with = "image")]
+    pub(super) locked: bool,
     /// Use no network to find the image
     #[arg(long)]
     pub(super) offline: bool,
@@ -193,6 +198,21 @@ pub(super) struct Pull {
     pub(super) names: Vec<String>,
     #[command(flatten)]
     pub(super) file: File,
+    /// Print nothing while fetching
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Lock {
+    #[command(flatten)]
+    pub(super) file: File,
+    /// Change nothing; exit 1 where the lock would change, and say what is stale
+    #[arg(long)]
+    pub(super) check: bool,
+    /// Look up again what these images mean; without any, all of them
+    #[arg(long, value_name = "IMAGE", num_args = 0..)]
+    pub(super) update: Option<Vec<String>>,
     /// Print nothing while fetching
     #[arg(short, long)]
     pub(super) quiet: bool,

@@ -10,19 +10,23 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::args::Pull;
 use super::failure::Failure;
+use super::lock::{Pin, Pins};
 use super::project::Project;
 use super::say;
 use super::settings::Settings;
 use super::survey::survey;
 use crate::host::facts::{Caller, Facts, Feature, Support};
 use crate::image::{
-    Accounts, Credentials, Event, Lease, Ownership, Platform, Reference, Report, Request, Source, Store,
+    Credentials, Event, Lease, Ownership, Platform, Reference, Report, Request, Source, Store, StoreError,
     pull_in_child,
 };
 use crate::plan::{Image, ImageConfig, ImageKind};
 
 /// The most of a folder's `/etc/passwd` that is read.
 const LONGEST_FILE: u64 = 1 << 20;
+
+/// How often an image is looked for that others remove meanwhile.
+const ATTEMPTS: u32 = 3;
 
 /// Subordinate ids that a store of an ordinary user needs to keep owners.
 const IDS: u32 = 65536;
@@ -37,9 +41,11 @@ pub(super) struct Found {
     _lease: Option<Lease>,
 }
 
-/// How far the search for an image may go.
+/// How far the search for an image must and may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
+    /// What a plan depends on, and be it the word of the lock.
+    Lock,
     /// The store.
     Store,
     /// The registries as well.
@@ -53,6 +59,7 @@ pub(super) enum Reach {
 pub(super) fn find(
     source: &Source,
     project: &Project,
+    pins: Option<&Pins>,
     settings: &Settings,
     facts: &Facts,
     reach: Reach,
@@ -64,49 +71,96 @@ pub(super) fn find(
             _lease: None,
         }),
         Source::Dir(folder) => of_folder(source, &project.dir.join(folder)),
-        Source::Registry(reference) => of_registry(reference, settings, facts, reach),
-        Source::Oci { .. } | Source::Archive(_) => Err(Failure::Image(format!(
-            "image {source}: layouts and archives cannot be run yet; push it to a registry, or unpack it and write `dir:FOLDER`"
-        ))),
+        Source::Registry(reference) => of_registry(reference, pins, settings, facts, reach),
+        Source::Oci { .. } | Source::Archive(_) => Err(cannot_run(source)),
     }
+}
+
+/// What is said of sources that have no way into the store.
+pub(super) fn cannot_run(source: &Source) -> Failure {
+    Failure::Image(format!(
+        "image {source}: layouts and archives cannot be run yet; push it to a registry, or unpack it and write `dir:FOLDER`"
+    ))
 }
 
 fn of_registry(
     reference: &Reference,
+    pins: Option<&Pins>,
     settings: &Settings,
     facts: &Facts,
     reach: Reach,
 ) -> Result<Found, Failure> {
-    let platform = Platform::host();
-    let failed = |error: crate::image::StoreError| Failure::Image(error.to_string());
-    let stored = match Store::open(&settings.store).map_err(failed)? {
-        Some(store) => store.find(reference, &platform).map_err(failed)?,
-        None => None,
-    };
-    let image = match (stored, reach) {
-        (Some(image), _) => image,
-        (None, Reach::Store) => {
-            return Err(Failure::Image(format!(
-                "image {reference} is not in the store; run `ringfence pull`"
-            )));
+    let request = reference.to_string();
+    let pin = pins.map(|pins| pins.get(&request)).transpose()?.flatten();
+    let failed = |error: StoreError| Failure::Image(error.to_string());
+    for _ in 0..ATTEMPTS {
+        let store = Store::open(&settings.store).map_err(failed)?;
+        let stored = store.as_ref().map(|store| stored(store, reference, pin.as_ref()));
+        let image = match (stored.transpose().map_err(failed)?.flatten(), reach) {
+            (Some(image), _) => image,
+            (None, Reach::Network) => {
+                let wanted = pin.map_or_else(|| reference.clone(), |pin| reference.pinned(pin.manifest()));
+                fetch(&wanted, settings, facts, false)?.image
+            }
+            (None, Reach::Lock | Reach::Store) => {
+                let locked = pin.and_then(|pin| pin.image(&request));
+                return match locked.filter(|_| reach == Reach::Lock) {
+                    Some(image) => Ok(Found {
+                        image: planned(&image),
+                        layers: Vec::new(),
+                        _lease: None,
+                    }),
+                    None => Err(Failure::Image(format!(
+                        "image {reference} is not in the store; run `ringfence pull`"
+                    ))),
+                };
+            }
+        };
+        let image = crate::image::Image {
+            reference: request.clone(),
+            ..image
+        };
+        if let Some(pin) = pin {
+            pin.check(&image)?;
         }
-        (None, Reach::Network) => fetch(reference, settings, facts, false)?.image,
-    };
-    let store = Store::open(&settings.store).map_err(failed)?;
-    let store = store
-        .ok_or_else(|| Failure::Image(format!("image store {}: it has gone", settings.store.display())))?;
-    let lease = store.lease(&image).map_err(failed)?;
-    Ok(Found {
-        layers: lease.layer_dirs().to_vec(),
-        image: planned(&image),
-        _lease: Some(lease),
-    })
+        let lease = match store_at(settings)?.lease(&image) {
+            // Between the look and the lease another process has removed it.
+            Err(StoreError::Gone { .. }) => continue,
+            lease => lease.map_err(failed)?,
+        };
+        return Ok(Found {
+            layers: lease.layer_dirs().to_vec(),
+            image: planned(&image),
+            _lease: Some(lease),
+        });
+    }
+    Err(Failure::Image(format!(
+        "image {reference}: it was removed from the store {ATTEMPTS} times while it was about to be used"
+    )))
+}
+
+fn stored(
+    store: &Store,
+    reference: &Reference,
+    pin: Option<&Pin<'_>>,
+) -> Result<Option<crate::image::Image>, StoreError> {
+    match pin {
+        Some(pin) => store.image(pin.manifest()),
+        None => store.find(reference, &Platform::host()),
+    }
+}
+
+/// The store, which something has just been read from or written to.
+fn store_at(settings: &Settings) -> Result<Store, Failure> {
+    Store::open(&settings.store)
+        .map_err(|error| Failure::Image(error.to_string()))?
+        .ok_or_else(|| Failure::Image(format!("image store {}: it has gone", settings.store.display())))
 }
 
 /// The parts of a stored image that a plan may depend on.
 fn planned(image: &crate::image::Image) -> Image {
     let config = &image.config;
-    let (passwd, group) = lines(&image.accounts);
+    let file = |lines: Vec<String>| lines.into_iter().map(|line| line + "\n").collect();
     Image {
         reference: image.reference.clone(),
         kind: ImageKind::Layers,
@@ -128,22 +182,9 @@ fn planned(image: &crate::image::Image) -> Image {
             user: config.user.clone(),
             stop_signal: Some(config.stop_signal.clone()).filter(|signal| !signal.is_empty()),
         },
-        passwd,
-        group,
+        passwd: file(image.accounts.passwd()),
+        group: file(image.accounts.group()),
     }
-}
-
-/// The accounts as lines of `/etc/passwd` and `/etc/group`, which is how a plan reads them.
-fn lines(accounts: &Accounts) -> (String, String) {
-    let users = accounts
-        .users
-        .iter()
-        .map(|user| format!("{}:x:{}:{}::{}:\n", user.name, user.uid, user.gid, user.home));
-    let groups = accounts
-        .groups
-        .iter()
-        .map(|group| format!("{}:x:{}:{}\n", group.name, group.gid, group.members.join(",")));
-    (users.collect(), groups.collect())
 }
 
 /// A folder that is a root file system.
@@ -216,14 +257,24 @@ fn ownership(settings: &Settings, facts: &Facts) -> Result<Ownership, Failure> {
     })
 }
 
-/// Pulls an image, in a process of its own, and says how it goes.
-fn fetch(reference: &Reference, settings: &Settings, facts: &Facts, quiet: bool) -> Result<Report, Failure> {
-    let request = Request {
+/// The question for a registry.
+pub(super) fn request(reference: &Reference, settings: &Settings) -> Request {
+    Request {
         reference: reference.clone(),
         platform: Platform::host(),
         registries: settings.registries.clone(),
         credentials: Credentials::from_environment(),
-    };
+    }
+}
+
+/// Pulls an image, in a process of its own, and says how it goes.
+pub(super) fn fetch(
+    reference: &Reference,
+    settings: &Settings,
+    facts: &Facts,
+    quiet: bool,
+) -> Result<Report, Failure> {
+    let request = request(reference, settings);
     let ownership = ownership(settings, facts)?;
     let mut progress = Progress::new(reference, quiet);
     let pulled = pull_in_child(&settings.store, ownership, &request, |event| {
@@ -352,10 +403,21 @@ fn wanted(args: &Pull) -> Result<Vec<Source>, Failure> {
     for name in &names {
         match &project {
             Some(project) if project.manifest.jobs().any(|job| job == name) => {
-                add(project.job(name)?.image.value)
+                add(as_locked(project.job(name)?.image.value, project)?)
             }
             _ => add(Source::parse(name).map_err(|error| Failure::Image(error.to_string()))?),
         }
     }
     Ok(sources)
+}
+
+/// The image of a job by the digest that is locked, if it is.
+fn as_locked(source: Source, project: &Project) -> Result<Source, Failure> {
+    match (&source, Pins::of(project, false)?) {
+        (Source::Registry(reference), Some(pins)) => Ok(match pins.get(&source.to_string())? {
+            Some(pin) => Source::Registry(reference.pinned(pin.manifest())),
+            None => source,
+        }),
+        _ => Ok(source),
+    }
 }

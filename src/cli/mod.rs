@@ -5,8 +5,10 @@ mod check;
 mod explain;
 mod failure;
 mod image;
+mod lock;
 mod plan;
 mod project;
+mod puller;
 mod run;
 mod schema;
 mod settings;
@@ -88,6 +90,7 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
         Command::Schema(args) => schema::schema(&args),
         Command::Test(args) => test::test(&args),
         Command::Pull(args) => image::pull(&args),
+        Command::Lock(args) => lock::lock(&args),
         // Reached only when `init` is not the first word; its own parser reads the rest.
         Command::Init { .. } => Err(Failure::Usage("`init` must be the first word".to_owned())),
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::args::{Format, Plan as Args};
 use super::failure::Failure;
 use super::image::{self, Reach};
+use super::lock::Pins;
 use super::print;
 use super::project::Project;
 use super::settings::Settings;
@@ -50,6 +51,7 @@ pub(super) fn plan(args: Args) -> Result<u8, Failure> {
 /// Every job for every host; all refusals are said together.
 fn plans(args: &Args, project: &Project, names: &[&str]) -> Result<Vec<Named>, Failure> {
     let settings = Settings::load()?;
+    let pins = Pins::of(project, false)?;
     let mut hosts = Vec::new();
     for path in &args.facts {
         let stem = path
@@ -68,7 +70,14 @@ fn plans(args: &Args, project: &Project, names: &[&str]) -> Result<Vec<Named>, F
     for name in names {
         let job = project.job(name)?;
         let this_host = survey(&settings, Some((project, &job)))?.facts;
-        let found = image::find(&job.image.value, project, &settings, &this_host, Reach::Store)?;
+        let found = image::find(
+            &job.image.value,
+            project,
+            pins.as_ref(),
+            &settings,
+            &this_host,
+            Reach::Lock,
+        )?;
         let here = hosts.is_empty().then_some(this_host);
         let asked = hosts
             .iter()

@@ -18,6 +18,8 @@ const DEFAULT: &str = "ringfence.toml";
 pub(super) struct Project {
     /// Its path as messages show it.
     name: String,
+    /// Whether it stands in a file, and not on the command line.
+    in_file: bool,
     /// The folder that holds it, absolute.
     pub(super) dir: PathBuf,
     /// Its text.
@@ -41,7 +43,7 @@ impl Project {
         let full =
             std::path::absolute(&path).map_err(|error| Failure::text(format!("manifest {name}: {error}")))?;
         let dir = full.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
-        Project::parse(name, dir, text)
+        Project::parse(name, true, dir, text)
     }
 
     /// The manifest that `run --image` stands for: one job, in the current folder.
@@ -51,13 +53,14 @@ impl Project {
     pub(super) fn of_image(adhoc: &Adhoc, image: &str, args: &[String]) -> Result<Project, Failure> {
         let dir =
             std::env::current_dir().map_err(|error| Failure::text(format!("current folder: {error}")))?;
-        Project::parse("--image".to_owned(), dir, written(adhoc, image, args))
+        Project::parse("--image".to_owned(), false, dir, written(adhoc, image, args))
     }
 
-    fn parse(name: String, dir: PathBuf, text: String) -> Result<Project, Failure> {
+    fn parse(name: String, in_file: bool, dir: PathBuf, text: String) -> Result<Project, Failure> {
         match manifest::parse(&text) {
             Ok(manifest) => Ok(Project {
                 name,
+                in_file,
                 dir,
                 text,
                 manifest,
@@ -69,6 +72,11 @@ impl Project {
     /// The text of the manifest.
     pub(super) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The lock that stands beside the manifest: `ringfence.lock`, or `NAME.lock` for `NAME.toml`. None without a file.
+    pub(super) fn lock_path(&self) -> Option<PathBuf> {
+        self.in_file.then(|| Path::new(&self.name).with_extension("lock"))
     }
 
     /// The problems beside their lines.

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::args::Run as Args;
 use super::failure::Failure;
 use super::image::{self, Reach};
+use super::lock::Pins;
 use super::project::Project;
 use super::settings::Settings;
 use super::survey::{Survey, survey, values};
@@ -56,7 +57,15 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
     };
     let run_dir = settings.run_dir()?;
     let Survey { facts, site } = survey(&settings, Some((&project, &job)))?;
-    let found = image::find(&job.image.value, &project, &settings, &facts, reach)?;
+    let pins = Pins::of(&project, args.locked)?;
+    let found = image::find(
+        &job.image.value,
+        &project,
+        pins.as_ref(),
+        &settings,
+        &facts,
+        reach,
+    )?;
     let request = Request {
         args: (!args.args.is_empty() && args.adhoc.image.is_none()).then(|| args.args.clone()),
         tty: args.tty,

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use super::args::{Test as Args, TestFormat};
 use super::failure::Failure;
 use super::image::{self, Reach};
+use super::lock::Pins;
 use super::print;
 use super::project::Project;
 use super::run::exit_code;
@@ -62,7 +63,8 @@ pub(super) fn test(args: &Args) -> Result<u8, Failure> {
 fn held(project: &Project, settings: &Settings, job: &Job, reach: Reach) -> Result<Tested, Failure> {
     let run_dir = settings.run_dir()?;
     let Survey { facts, site } = survey(settings, Some((project, job)))?;
-    let found = image::find(&job.image.value, project, settings, &facts, reach)?;
+    let pins = Pins::of(project, false)?;
+    let found = image::find(&job.image.value, project, pins.as_ref(), settings, &facts, reach)?;
     let planned = plan::plan(job, &facts, &found.image, &Request::default());
     let plan = planned.map_err(|problems| Failure::Manifest(project.render(&problems)))?;
     launch::keep_from_job(&plan)?;

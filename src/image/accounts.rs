@@ -49,6 +49,18 @@ impl Accounts {
             groups: lines(group).filter_map(self::group).collect(),
         }
     }
+
+    /// The users as lines of `/etc/passwd`, without what a plan never reads.
+    pub fn passwd(&self) -> Vec<String> {
+        let line = |user: &User| format!("{}:x:{}:{}::{}:", user.name, user.uid, user.gid, user.home);
+        self.users.iter().map(line).collect()
+    }
+
+    /// The groups as lines of `/etc/group`.
+    pub fn group(&self) -> Vec<String> {
+        let line = |group: &Group| format!("{}:x:{}:{}", group.name, group.gid, group.members.join(","));
+        self.groups.iter().map(line).collect()
+    }
 }
 
 fn lines(file: &[u8]) -> impl Iterator<Item = &str> {
@@ -117,5 +129,15 @@ mod tests {
         );
         assert_eq!(accounts.groups.len(), 2);
         assert_eq!(accounts.groups[1].members, ["web", "www"]);
+        assert_eq!(
+            accounts.passwd(),
+            ["root:x:0:0::/root:", "web:x:1000:33::/srv:", "1000:x:0:0:::"]
+        );
+        assert_eq!(accounts.group(), ["root:x:0:", "web:x:33:web,www"]);
+        let again = |lines: Vec<String>| lines.join("\n").into_bytes();
+        assert_eq!(
+            Accounts::parse(&again(accounts.passwd()), &again(accounts.group())),
+            accounts
+        );
     }
 }

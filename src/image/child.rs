@@ -11,9 +11,11 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::pull::{Event, PullError, Report, Request, pull};
+use super::describe::Resolved;
+use super::pull::{Event, PullError, Report, Request, look_up, pull};
 use super::store::{Ownership, Store};
 use super::unpack::Owners;
 use crate::sys::fork;
@@ -29,11 +31,11 @@ const LONGEST_LINE: u64 = 32 << 20;
 /// What the child sends, one JSON text a line.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Line {
+enum Line<T> {
     /// It is in its user namespace and waits for its maps.
     NeedsMaps,
     Event(Event),
-    Done(Box<Report>),
+    Done(T),
     Failed(String),
 }
 
@@ -45,21 +47,45 @@ pub fn pull_in_child(
     path: &Path,
     ownership: Ownership,
     request: &Request,
-    mut on_event: impl FnMut(Event),
+    on_event: impl FnMut(Event),
 ) -> Result<Report, PullError> {
-    let process = |step: &'static str, reason: String| PullError::Process {
-        reference: request.reference.to_string(),
-        step,
-        reason,
-    };
+    let reference = request.reference.to_string();
     let store = Store::create(path, ownership)?;
     let maps = match ownership {
-        Ownership::Subordinate => Some(Maps::of_caller().map_err(|reason| process("map ids", reason))?),
+        Ownership::Subordinate => Some(Maps::of_caller().map_err(|reason| PullError::Process {
+            reference: reference.clone(),
+            step: "map ids",
+            reason,
+        })?),
         _ => None,
     };
     let owners = Owners {
         ownership,
         count: maps.as_ref().map_or(IDS, |maps| maps.count),
+    };
+    let work = |on_event: &(dyn Fn(Event) + Sync)| pull(&store, request, owners, on_event);
+    in_a_child(reference, maps, work, on_event)
+}
+
+/// Asks what a reference means now, for every platform, in a process of its own. Nothing comes into a store.
+///
+/// # Errors
+/// The whole message of what went wrong.
+pub fn resolve_in_child(request: &Request) -> Result<Resolved, PullError> {
+    in_a_child(request.reference.to_string(), None, |_| look_up(request), |_| {})
+}
+
+/// Works in a process of its own, in a user namespace with the ids of `maps` if there are any.
+fn in_a_child<T: Serialize + DeserializeOwned>(
+    reference: String,
+    maps: Option<Maps>,
+    work: impl FnOnce(&(dyn Fn(Event) + Sync)) -> Result<T, PullError>,
+    mut on_event: impl FnMut(Event),
+) -> Result<T, PullError> {
+    let process = |step: &'static str, reason: String| PullError::Process {
+        reference: reference.clone(),
+        step,
+        reason,
     };
     let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC);
     let (from_child, to_parent) = pipe().map_err(|errno| process("make a pipe", errno.to_string()))?;
@@ -68,14 +94,14 @@ pub fn pull_in_child(
     let body = || {
         // The child's copies of the parent's ends: with them it would never see that the parent gave up.
         drop((from_child.take(), to_child.take()));
-        in_child(&store, request, owners, maps.is_some(), &to_parent, &from_parent)
+        in_child(&reference, maps.is_some(), work, &to_parent, &from_parent)
     };
     let child = fork::run(body).map_err(|errno| process("start its process", errno.to_string()))?;
     drop((to_parent, from_parent));
     let outcome = listen(child, from_child, to_child, maps.as_ref(), &mut on_event);
     let status = wait(child);
     match outcome {
-        Ok(Some(Line::Done(report))) => Ok(*report),
+        Ok(Some(Line::Done(report))) => Ok(report),
         Ok(Some(Line::Failed(text))) => Err(PullError::Reported(text)),
         Ok(_) => Err(process("its process ended early", status)),
         Err(reason) => Err(process("its process", reason)),
@@ -83,13 +109,13 @@ pub fn pull_in_child(
 }
 
 /// Reads what the child sends, to the end.
-fn listen(
+fn listen<T: DeserializeOwned>(
     child: Pid,
     from_child: Option<OwnedFd>,
     mut to_child: Option<OwnedFd>,
     maps: Option<&Maps>,
     on_event: &mut impl FnMut(Event),
-) -> Result<Option<Line>, String> {
+) -> Result<Option<Line<T>>, String> {
     let Some(from_child) = from_child else {
         return Ok(None);
     };
@@ -130,11 +156,10 @@ fn wait(child: Pid) -> String {
     }
 }
 
-fn in_child(
-    store: &Store,
-    request: &Request,
-    owners: Owners,
+fn in_child<T: Serialize>(
+    reference: &str,
     needs_maps: bool,
+    work: impl FnOnce(&(dyn Fn(Event) + Sync)) -> Result<T, PullError>,
     to_parent: &OwnedFd,
     from_parent: &OwnedFd,
 ) -> u8 {
@@ -142,9 +167,9 @@ fn in_child(
         file: Mutex::new((to_parent, Vec::new())),
     };
     let line = match enter(needs_maps, &sender, from_parent) {
-        Err(reason) => Line::Failed(format!("pull {}: {reason}", request.reference)),
-        Ok(()) => match pull(store, request, owners, &|event| sender.event(event)) {
-            Ok(report) => Line::Done(Box::new(report)),
+        Err(reason) => Line::Failed(format!("pull {reference}: {reason}")),
+        Ok(()) => match work(&|event| sender.event(event)) {
+            Ok(answer) => Line::Done(answer),
             Err(error) => Line::Failed(error.to_string()),
         },
     };
@@ -160,7 +185,9 @@ fn enter(needs_maps: bool, sender: &Sender<'_>, from_parent: &OwnedFd) -> Result
         return Ok(());
     }
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| format!("make a user namespace: {errno}"))?;
-    sender.send(&Line::NeedsMaps).map_err(|error| error.to_string())?;
+    sender
+        .send(&Line::<()>::NeedsMaps)
+        .map_err(|error| error.to_string())?;
     let mut answer = [0];
     match nix::unistd::read(from_parent, &mut answer) {
         Ok(1) => Ok(()),
@@ -227,10 +254,10 @@ impl Sender<'_> {
             }
         }
         // The parent's death ends this process by itself; no one is left to tell.
-        self.send(&Line::Event(event)).ok();
+        self.send(&Line::<()>::Event(event)).ok();
     }
 
-    fn send(&self, line: &Line) -> Result<(), Errno> {
+    fn send(&self, line: &Line<impl Serialize>) -> Result<(), Errno> {
         let mut text = serde_json::to_vec(line).map_err(|_| Errno::EINVAL)?;
         text.push(b'\n');
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);

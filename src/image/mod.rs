@@ -3,6 +3,7 @@
 mod accounts;
 mod child;
 mod config;
+mod describe;
 mod digest;
 mod layer;
 mod manifest;
@@ -21,8 +22,9 @@ mod unpack;
 use serde::{Deserialize, Serialize};
 
 pub use self::accounts::{Accounts, Group, User};
-pub use self::child::pull_in_child;
+pub use self::child::{pull_in_child, resolve_in_child};
 pub use self::config::ImageConfig;
+pub use self::describe::{Resolved, ResolvedImage};
 pub use self::digest::{Digest, DigestError};
 pub use self::origin::OriginError;
 pub use self::platform::Platform;

@@ -1,6 +1,7 @@
 //! Platforms: which of an index's images this machine can run.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -68,16 +69,43 @@ impl fmt::Display for Platform {
     }
 }
 
+impl FromStr for Platform {
+    type Err = ();
+
+    /// Reads `linux/amd64` or `linux/arm/v7`.
+    fn from_str(text: &str) -> Result<Platform, ()> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (os, architecture, variant) = match parts[..] {
+            [os, architecture] => (os, architecture, ""),
+            [os, architecture, variant] if !variant.is_empty() => (os, architecture, variant),
+            _ => return Err(()),
+        };
+        match os.is_empty() || architecture.is_empty() {
+            true => Err(()),
+            false => Ok(Platform {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+                variant: variant.to_owned(),
+            }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn platform(text: &str) -> Platform {
-        let mut parts = text.split('/').map(str::to_owned);
-        Platform {
-            os: parts.next().unwrap(),
-            architecture: parts.next().unwrap(),
-            variant: parts.next().unwrap_or_default(),
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_platform_is_read_as_it_is_written() {
+        for text in ["linux/amd64", "linux/arm/v7"] {
+            assert_eq!(platform(text).to_string(), text);
+        }
+        for bad in ["", "linux", "linux/", "/amd64", "linux/arm/", "linux/arm/v7/x"] {
+            assert!(bad.parse::<Platform>().is_err(), "{bad:?} was taken");
         }
     }
 

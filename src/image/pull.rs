@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::Accounts;
-use super::config::ConfigFile;
+use super::describe::{DescribeError, Described, NESTED, Resolved, describe, resolve};
 use super::layer::{Brought, LayerError, Wanted, Watch, bring};
 use super::manifest::{Document, ImageManifest, ManifestError, choose};
 use super::merged;
@@ -129,6 +129,29 @@ pub(crate) fn pull(
     .run()
 }
 
+/// Asks in this process what a reference means, for every platform: as [`pull`], but nothing comes into a store.
+pub(crate) fn look_up(request: &Request) -> Result<Resolved, PullError> {
+    let reference = &request.reference;
+    let failed = |error| describing(reference, error);
+    let client = Client::new(reference, &request.registries, &request.credentials);
+    let client = Arc::new(client.map_err(|error| failed(OriginError::from(error).into()))?);
+    let top = client
+        .manifest(&reference.wanted(), reference.digest())
+        .map_err(|error| failed(OriginError::from(error).into()))?;
+    resolve(&client, &top).map_err(failed)
+}
+
+fn describing(reference: &Reference, error: DescribeError) -> PullError {
+    let reference = reference.to_string();
+    match error {
+        DescribeError::Origin(source) => PullError::Origin { reference, source },
+        other => PullError::Image {
+            reference,
+            reason: other.to_string(),
+        },
+    }
+}
+
 /// Manifests and configurations by their digests, as they came.
 type Documents = Vec<(Digest, Vec<u8>)>;
 
@@ -194,7 +217,7 @@ impl Pull<'_> {
                 documents.push((digest, fetched.bytes));
                 Ok((digest, manifest))
             }
-            Document::Index(_) => Err(self.wrong("its index leads to another index")),
+            Document::Index(_) => Err(self.wrong(NESTED)),
         }
     }
 
@@ -206,11 +229,11 @@ impl Pull<'_> {
         manifest: &ImageManifest,
         mut documents: Documents,
     ) -> Result<(Image, usize, u64), PullError> {
-        let bytes = origin
-            .config(manifest.config)
-            .map_err(|error| self.origin(error))?;
-        let config =
-            ConfigFile::parse(&bytes).map_err(|reason| self.wrong(&format!("the configuration {reason}")))?;
+        let Described {
+            config,
+            config_bytes,
+            layers,
+        } = describe(origin, manifest).map_err(|error| describing(&self.request.reference, error))?;
         let wanted = &self.request.platform;
         if wanted.suits(&config.platform).is_none() {
             return Err(self.manifest(ManifestError::NoPlatform {
@@ -218,37 +241,13 @@ impl Pull<'_> {
                 offered: config.platform.to_string(),
             }));
         }
-        if config.diff_ids.len() != manifest.layers.len() {
-            return Err(self.wrong(&format!(
-                "the manifest has {} layers, the configuration {}",
-                manifest.layers.len(),
-                config.diff_ids.len()
-            )));
-        }
-        documents.push((manifest.config.digest, bytes));
-        let layers: Vec<Wanted> = manifest
-            .layers
-            .iter()
-            .zip(&config.diff_ids)
-            .map(|((blob, compression), diff_id)| Wanted {
-                blob: *blob,
-                compression: *compression,
-                diff_id: *diff_id,
-            })
-            .collect();
+        documents.push((manifest.config.digest, config_bytes));
         let mut image = Image {
             reference: self.request.reference.to_string(),
             digest,
             platform: config.platform,
             config: config.settings,
-            layers: layers
-                .iter()
-                .map(|layer| Layer {
-                    digest: layer.blob.digest,
-                    diff_id: layer.diff_id,
-                    size: layer.blob.size,
-                })
-                .collect(),
+            layers: layers.iter().map(Layer::from).collect(),
             accounts: Accounts::default(),
         };
         (self.on_event)(Event::Resolved {
