@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod cli;
+pub mod diff;
 mod expect;
 pub mod host;
 pub mod image;

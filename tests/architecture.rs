@@ -90,6 +90,22 @@ const RULES: &[Rule] = &[
         reason: "what was seen comes in as data",
     },
     Rule {
+        module: "diff",
+        forbidden: &[
+            HOST,
+            &[
+                "crate::launch",
+                "crate::stage",
+                "crate::cgroup",
+                "crate::report",
+                "crate::cli",
+                "crate::host",
+            ],
+        ],
+        except: &[],
+        reason: "two texts are compared, wherever they are",
+    },
+    Rule {
         module: "seccomp",
         forbidden: &[
             HOST,

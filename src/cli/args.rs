@@ -22,6 +22,8 @@ pub(super) enum Command {
     Check(Check),
     /// Say where a value comes from: file, line, and the chain of profiles
     Explain(Explain),
+    /// Say what a change does to the sandbox: looser, tighter, neutral or unknown
+    Diff(Diff),
     /// Print what this host offers, as TOML
     Facts(Facts),
     /// Say what works on this host, what does not, and what to do about it
@@ -136,6 +138,31 @@ pub(super) struct Plan {
 pub(super) struct Check {
     #[command(flatten)]
     pub(super) file: File,
+}
+
+/// How changes are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum DiffFormat {
+    /// A line each
+    Text,
+    /// A table for a review comment
+    Markdown,
+    /// JSON
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// A manifest, plans as JSON or TOML, or REV:FILE of a git revision
+    pub(super) old: String,
+    /// What it has become
+    pub(super) new: String,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: DiffFormat,
+    /// Exit 1 when a change is looser
+    #[arg(long)]
+    pub(super) deny_looser: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod diff;
 mod explain;
 mod failure;
 mod image;
@@ -84,6 +85,7 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::plan(args),
         Command::Check(args) => check::check(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Facts(args) => survey::facts(&args),
         Command::Doctor(args) => survey::doctor(&args),

@@ -56,7 +56,11 @@ impl Project {
         Project::parse("--image".to_owned(), false, dir, written(adhoc, image, args))
     }
 
-    fn parse(name: String, in_file: bool, dir: PathBuf, text: String) -> Result<Project, Failure> {
+    /// A manifest's text, called `name` in messages, as though it stood in `dir`.
+    ///
+    /// # Errors
+    /// Every problem in it.
+    pub(super) fn parse(name: String, in_file: bool, dir: PathBuf, text: String) -> Result<Project, Failure> {
         match manifest::parse(&text) {
             Ok(manifest) => Ok(Project {
                 name,

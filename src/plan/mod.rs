@@ -18,6 +18,7 @@ mod network;
 mod place;
 mod plain;
 mod planner;
+mod read;
 mod render;
 mod root;
 #[cfg(test)]
@@ -30,12 +31,14 @@ mod user;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::codes::ALL as CODES;
 pub use self::image::{Image, ImageConfig, ImageKind, Request};
 pub use self::place::unfit as unfit_workdir;
+pub(crate) use self::plain::Plain;
 pub use self::planner::plan;
+pub use self::read::ReadError;
 pub use self::step::*;
 use crate::profile::{Namespace, Text};
 use crate::units::{Bytes, Millis};
@@ -44,8 +47,8 @@ use crate::units::{Bytes, Millis};
 pub const VERSION: u32 = 1;
 
 /// Everything that will be done for one job, in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Plan {
     /// The format's version, [`VERSION`].
     pub plan: u32,
@@ -74,8 +77,8 @@ pub struct Plan {
 }
 
 /// Where a root file system comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PlannedImage {
     /// As the manifest means it, in full: `docker.io/library/python:3.12-slim`, `host`.
     pub reference: String,
@@ -83,13 +86,13 @@ pub struct PlannedImage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// Its layers, lowest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
 }
 
 /// What is executed, after all steps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Exec {
     /// The words of the command. Without a slash in its first word that is looked up in `PATH` of `env`.
     pub argv: Vec<Text>,
@@ -100,8 +103,8 @@ pub struct Exec {
 }
 
 /// What the launcher watches while the job runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Watch {
     /// The job is ended when it has run so long.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,8 +131,8 @@ impl Watch {
 }
 
 /// What a reader of the plan should know.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Notice {
     /// What it is about: `landlock`, `limits.memory`, `path`.
     pub about: String,

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::profile::{Capability, IoLimit, Namespace, Rlimit, RlimitValue, Text, TimeOffsets};
 use crate::seccomp::Policy;
 use crate::units::{Bytes, MilliCpus};
 
 /// Done by the launcher before there is a child.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum HostStep {
     /// Make the run's own control group in each hierarchy, and write its limits.
@@ -24,8 +24,8 @@ pub enum HostStep {
 }
 
 /// A control group and what it bounds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cgroup {
     /// The controllers used, by name, with the version of their hierarchy (1 or 2).
     pub controllers: BTreeMap<String, u8>,
@@ -42,14 +42,14 @@ pub struct Cgroup {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpuset: Option<String>,
     /// Block devices by the manifest's text.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub io: BTreeMap<String, IoLimit>,
     /// Whether device nodes are closed but for the six of `/dev` (v1 `devices` controller).
     pub devices: bool,
 }
 
 /// A tree of the host that is mounted inside.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Tree {
     /// All layers of the image, or the folder of a `dir:` image: lower directories of the root file system.
@@ -68,7 +68,7 @@ pub enum Tree {
 }
 
 /// Done by the launcher while the child waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum ChildStep {
     /// Write the user namespace's id maps.
@@ -89,7 +89,7 @@ pub enum ChildStep {
 }
 
 /// Which ids of the host the user namespace has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum IdMapping {
     /// As root: 65536 ids from a range of this run's own (config.toml, `[ids]`).
@@ -117,7 +117,7 @@ pub enum IdMapping {
 }
 
 /// A user or group id inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Id {
     /// This number.
@@ -127,7 +127,7 @@ pub enum Id {
 }
 
 /// Whose files of an idmapped tree become whose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum TreeOwner {
     /// Every id is the same number inside.
@@ -142,7 +142,7 @@ pub enum TreeOwner {
 }
 
 /// Done by PID 1, in its new namespaces.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum InitStep {
     /// Join the run's groups in the v1 hierarchies.
@@ -190,7 +190,7 @@ pub enum InitStep {
 }
 
 /// The root file system.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum RootMount {
     /// An overlay on the image's layers, mounted by PID 1 (`userxattr`).
@@ -208,13 +208,13 @@ pub enum RootMount {
 }
 
 /// Where the writes to an overlay go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Upper {
     /// Only mount points are made in it; it is closed before the job starts.
     MountPoints,
     /// Memory, so much at the most; none is the kernel's default, half of the memory.
-    Tmpfs(#[serde(serialize_with = "half_of_memory")] Option<Bytes>),
+    Tmpfs(#[serde(with = "half_of_memory")] Option<Bytes>),
     /// The file of [`HostStep::LayerFile`].
     LayerFile,
     /// The directory of [`Tree::Scratch`].
@@ -222,15 +222,41 @@ pub enum Upper {
 }
 
 /// TOML has no null, and here no key to leave out.
-fn half_of_memory<S: serde::Serializer>(size: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
-    match size {
-        Some(size) => size.serialize(serializer),
-        None => serializer.serialize_str("half-of-memory"),
+mod half_of_memory {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::units::Bytes;
+
+    const WORD: &str = "half-of-memory";
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Size {
+        Bytes(Bytes),
+        Word(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(size: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+        match size {
+            Some(size) => size.serialize(serializer),
+            None => serializer.serialize_str(WORD),
+        }
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+        match Size::deserialize(deserializer)? {
+            Size::Bytes(size) => Ok(Some(size)),
+            Size::Word(word) if word == WORD => Ok(None),
+            Size::Word(word) => Err(D::Error::custom(format!(
+                "`{word}` is neither bytes nor `{WORD}`"
+            ))),
+        }
     }
 }
 
 /// What appears at a place inside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Mounted {
     /// A fresh proc: nosuid, nodev, noexec.
@@ -276,7 +302,7 @@ pub enum Mounted {
 }
 
 /// Done by the process that becomes the job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum WorkloadStep {
     /// A session of its own (setsid(2)); with `-t` the new terminal becomes its controlling one.
@@ -311,8 +337,8 @@ pub enum WorkloadStep {
 }
 
 /// A Landlock ruleset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LandlockRules {
     /// The ABI version it is built for, hard.
     pub abi: u32,
@@ -329,8 +355,8 @@ pub struct LandlockRules {
 }
 
 /// What may be done below a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LandlockAccess {
     /// Write, make and remove besides reading.
     pub write: bool,

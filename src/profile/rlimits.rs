@@ -33,6 +33,28 @@ pub enum Rlimit {
     Stack,
 }
 
+impl Rlimit {
+    /// All of them.
+    pub const ALL: [Rlimit; 16] = [
+        Rlimit::As,
+        Rlimit::Core,
+        Rlimit::Cpu,
+        Rlimit::Data,
+        Rlimit::Fsize,
+        Rlimit::Locks,
+        Rlimit::Memlock,
+        Rlimit::Msgqueue,
+        Rlimit::Nice,
+        Rlimit::Nofile,
+        Rlimit::Nproc,
+        Rlimit::Rss,
+        Rlimit::Rtprio,
+        Rlimit::Rttime,
+        Rlimit::Sigpending,
+        Rlimit::Stack,
+    ];
+}
+
 impl fmt::Display for Rlimit {
     /// The manifest's word.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

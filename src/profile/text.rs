@@ -62,7 +62,9 @@ impl Names<'_> {
 impl Text {
     /// A text without variables.
     pub fn literal(text: impl Into<String>) -> Text {
-        Text(vec![Piece::Literal(text.into())])
+        let text = text.into();
+        let pieces = (!text.is_empty()).then_some(Piece::Literal(text));
+        Text(pieces.into_iter().collect())
     }
 
     /// The text when it has no symbolic part.
@@ -115,9 +117,63 @@ impl serde::Serialize for Text {
     }
 }
 
+/// What [`Text`]'s `Display` has written: `${…}` is symbolic, two dollars are one.
+impl<'d> serde::Deserialize<'d> for Text {
+    fn deserialize<D: serde::Deserializer<'d>>(deserializer: D) -> Result<Text, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong =
+            || serde::de::Error::custom(format!("`{text}` has a dollar sign that starts no variable"));
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            literal.push_str(before);
+            if let Some(after) = after.strip_prefix('$') {
+                literal.push('$');
+                rest = after;
+                continue;
+            }
+            let (name, after) = after
+                .strip_prefix('{')
+                .and_then(|inner| inner.split_once('}'))
+                .ok_or_else(wrong)?;
+            if !literal.is_empty() {
+                pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+            }
+            pieces.push(match name {
+                "manifest-dir" => Piece::ManifestDir,
+                name => Piece::Environment(name.to_owned()),
+            });
+            rest = after;
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        Ok(Text(pieces))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_read_again() {
+        for pieces in [
+            vec![],
+            vec![Piece::Literal("a$b$${x}".into())],
+            vec![
+                Piece::ManifestDir,
+                Piece::Literal("/d".into()),
+                Piece::Environment("CI".into()),
+            ],
+        ] {
+            let json = serde_json::to_string(&Text(pieces.clone())).expect("json");
+            assert_eq!(serde_json::from_str::<Text>(&json).expect("a text"), Text(pieces));
+        }
+        assert!(serde_json::from_str::<Text>("\"a$b\"").is_err());
+    }
 
     #[test]
     fn shows_names_and_expands_to_values() {
