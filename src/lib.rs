@@ -3,6 +3,7 @@
 //! The library's public face is the way to the plan, so that other people's tests can snapshot plans; launching is the
 //! program's, because it clones and must own its process.
 
+pub mod ceiling;
 mod cgroup;
 mod cli;
 pub mod diff;

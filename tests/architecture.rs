@@ -90,6 +90,23 @@ const RULES: &[Rule] = &[
         reason: "what was seen comes in as data",
     },
     Rule {
+        module: "ceiling",
+        forbidden: &[
+            HOST,
+            &[
+                "crate::plan",
+                "crate::launch",
+                "crate::stage",
+                "crate::cgroup",
+                "crate::report",
+                "crate::cli",
+                "crate::host",
+            ],
+        ],
+        except: &[],
+        reason: "where a path leads is told to it",
+    },
+    Rule {
         module: "diff",
         forbidden: &[
             HOST,

@@ -103,8 +103,8 @@ fn manifests(old: &Project, new: &Project) -> Result<Vec<JobDiff>, Failure> {
         .into_iter()
         .map(|(job, fate)| {
             let changes = match fate {
-                Fate::Kept => diff::jobs(&old.job(&job)?, &new.job(&job)?),
-                Fate::New => diff::new_job(&new.job(&job)?),
+                Fate::Kept => diff::jobs(&old.resolve(&job)?, &new.resolve(&job)?),
+                Fate::New => diff::new_job(&new.resolve(&job)?),
                 Fate::Gone => Vec::new(),
             };
             Ok(JobDiff { job, fate, changes })

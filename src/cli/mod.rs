@@ -1,6 +1,7 @@
 //! The command line: one function per verb, all printing, exit codes.
 
 mod args;
+mod ceiling;
 mod check;
 mod diff;
 mod explain;

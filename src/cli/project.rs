@@ -1,10 +1,12 @@
 //! The manifest at hand: found, read, resolved.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::args::Adhoc;
+use super::ceiling::{self, HostCeiling};
 use super::colour;
 use super::failure::Failure;
 use crate::manifest::{self, Manifest};
@@ -26,6 +28,8 @@ pub(super) struct Project {
     text: String,
     /// What it says.
     pub(super) manifest: Manifest,
+    /// What this host allows at most; read when the first job is resolved.
+    ceilings: OnceCell<Vec<HostCeiling>>,
 }
 
 impl Project {
@@ -68,6 +72,7 @@ impl Project {
                 dir,
                 text,
                 manifest,
+                ceilings: OnceCell::new(),
             }),
             Err(problems) => Err(Failure::Manifest(problems.render(&name, &text, colour()))),
         }
@@ -115,8 +120,23 @@ impl Project {
     /// A job with everything in its place. Its warnings are for `check`; a plan repeats what matters as notices.
     ///
     /// # Errors
-    /// Every problem of the job, and of the profiles it inherits.
+    /// Every problem of the job, and of the profiles it inherits; and everything in which it exceeds what this host
+    /// allows.
     pub(super) fn job(&self, name: &str) -> Result<Job, Failure> {
+        let job = self.resolve(name)?;
+        if self.ceilings.get().is_none() {
+            // Nobody else can have set it meanwhile.
+            drop(self.ceilings.set(ceiling::load()?));
+        }
+        ceiling::hold(self.ceilings.get().map_or(&[], Vec::as_slice), self, &job)?;
+        Ok(job)
+    }
+
+    /// The same whatever this host allows, for a command that neither runs nor plans anything.
+    ///
+    /// # Errors
+    /// Every problem of the job, and of the profiles it inherits.
+    pub(super) fn resolve(&self, name: &str) -> Result<Job, Failure> {
         profile::resolve(&self.manifest, name).map_err(|problems| Failure::Manifest(self.render(&problems)))
     }
 

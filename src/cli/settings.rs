@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{geteuid, getuid};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::failure::Failure;
 use crate::image::Registries;
@@ -31,8 +32,9 @@ struct ConfigFile {
     registry: Registries,
     #[serde(default)]
     ids: RangeConfig,
-    /// Not held yet: refused, since a bound that is read and not held would be worse than none.
-    ceiling: Option<toml::Table>,
+    /// Read by [`super::ceiling`].
+    #[serde(rename = "ceiling")]
+    _ceiling: Option<IgnoredAny>,
 }
 
 impl Settings {
@@ -42,7 +44,7 @@ impl Settings {
     /// When the file is wrong: its path, the line and what is wrong there.
     pub(super) fn load() -> Result<Settings, Failure> {
         let root = geteuid().is_root();
-        let config = read_config(root)?;
+        let config = read_config()?;
         Ok(Settings {
             registries: config.registry,
             ids: config.ids,
@@ -68,39 +70,49 @@ impl Settings {
     }
 }
 
-fn read_config(root: bool) -> Result<ConfigFile, Failure> {
+fn read_config() -> Result<ConfigFile, Failure> {
+    // The nearest file counts; of ceilings every one does.
+    let Some((path, text)) = config_files()?.into_iter().next() else {
+        return Ok(ConfigFile::default());
+    };
+    let failed = |cause: String| Failure::text(format!("config {}: {cause}", path.display()));
+    let config: ConfigFile = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    if config.ids.count < 2 || u64::from(config.ids.base) + u64::from(config.ids.count) * 65536 > 0xffff_0000
+    {
+        return Err(failed(
+            "`[ids]` needs a `count` of at least 2, and all ranges below 4294901760".to_owned(),
+        ));
+    }
+    Ok(config)
+}
+
+/// Every config.toml that there is with its text, the caller's own before the host's (contract: Files).
+///
+/// # Errors
+/// When one cannot be read, or the one of `$RINGFENCE_CONFIG` is not there.
+pub(super) fn config_files() -> Result<Vec<(PathBuf, String)>, Failure> {
     let mut paths = Vec::new();
     match env::var_os("RINGFENCE_CONFIG") {
         Some(path) => paths.push((PathBuf::from(path), true)),
         None => {
-            if let (false, Some(folder)) = (root, home_folder("XDG_CONFIG_HOME", ".config")) {
+            if let (false, Some(folder)) = (geteuid().is_root(), home_folder("XDG_CONFIG_HOME", ".config")) {
                 paths.push((folder.join("ringfence/config.toml"), false));
             }
             paths.push((PathBuf::from("/etc/ringfence/config.toml"), false));
         }
     }
+    let mut found = Vec::new();
     for (path, must_exist) in paths {
-        let failed = |cause: String| Failure::text(format!("config {}: {cause}", path.display()));
-        let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => continue,
-            text => text.map_err(|error| failed(crate::launch::io_words(&error)))?,
-        };
-        let config: ConfigFile = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
-        if config.ceiling.is_some() {
-            return Err(failed(
-                "`[ceiling]` is not held yet; take it out rather than trust it".to_owned(),
-            ));
+        match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {}
+            Err(error) => {
+                let cause = crate::launch::io_words(&error);
+                return Err(Failure::text(format!("config {}: {cause}", path.display())));
+            }
+            Ok(text) => found.push((path, text)),
         }
-        if config.ids.count < 2
-            || u64::from(config.ids.base) + u64::from(config.ids.count) * 65536 > 0xffff_0000
-        {
-            return Err(failed(
-                "`[ids]` needs a `count` of at least 2, and all ranges below 4294901760".to_owned(),
-            ));
-        }
-        return Ok(config);
     }
-    Ok(ConfigFile::default())
+    Ok(found)
 }
 
 /// `$RINGFENCE_STORE`, else as the contract says.

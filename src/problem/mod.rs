@@ -24,6 +24,23 @@ pub struct Problem {
     pub help: String,
     /// Other places that have to do with it, each with a few words.
     pub related: Vec<(Range<usize>, String)>,
+    /// Places in other texts than the manifest.
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// A place in another text than the manifest: config.toml, a built-in profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The text's name as messages show it.
+    pub file: String,
+    /// The number of the line, from 1.
+    pub line: usize,
+    /// The line.
+    pub text: String,
+    /// Bytes of the line that it is about.
+    pub span: Range<usize>,
+    /// A few words about it.
+    pub label: String,
 }
 
 /// Whether a problem stops anything.
@@ -54,6 +71,7 @@ impl Problem {
             message: message.into(),
             help: help.into(),
             related: Vec::new(),
+            elsewhere: Vec::new(),
         }
     }
 
@@ -69,6 +87,29 @@ impl Problem {
     pub fn beside(mut self, span: Option<Range<usize>>, label: impl Into<String>) -> Problem {
         self.related.extend(span.map(|span| (span, label.into())));
         self
+    }
+}
+
+impl Elsewhere {
+    /// The place of some bytes of a text; of several lines, the first.
+    pub fn of(
+        file: impl Into<String>,
+        text: &str,
+        span: Range<usize>,
+        label: impl Into<String>,
+    ) -> Elsewhere {
+        let start = text.floor_char_boundary(span.start.min(text.len()));
+        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = text[line_start..].lines().next().unwrap_or_default();
+        let end = line.floor_char_boundary(span.end.saturating_sub(line_start).min(line.len()));
+        let start = (start - line_start).min(line.len());
+        Elsewhere {
+            file: file.into(),
+            line: 1 + text[..line_start].matches('\n').count(),
+            text: line.to_owned(),
+            span: start..end.max(start),
+            label: label.into(),
+        }
     }
 }
 

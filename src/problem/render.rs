@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 
 use super::{Problem, Problems, Severity};
 
@@ -46,7 +46,7 @@ fn one(problem: &Problem, file_name: &str, text: &str, renderer: &Renderer) -> S
         .chain(problem.related.iter().map(|(span, _)| span));
     let Some(lines) = lines_around(text, places) else {
         let help = (!problem.help.is_empty()).then(|| Level::HELP.message(problem.help.as_str()));
-        return renderer.render(&[title.elements(help)]);
+        return renderer.render(&[title.elements(elsewhere(problem)).elements(help)]);
     };
     let inside = |span: &Range<usize>| {
         let start = floor_char(text, span.start);
@@ -70,12 +70,25 @@ fn one(problem: &Problem, file_name: &str, text: &str, renderer: &Renderer) -> S
                 .iter()
                 .map(|(span, label)| AnnotationKind::Context.span(inside(span)).label(label.as_str())),
         );
-    let group = title.element(snippet);
+    let group = title.element(snippet).elements(elsewhere(problem));
     let group = match problem.help.as_str() {
         "" => group,
         help => group.element(Level::HELP.message(help)),
     };
     renderer.render(&[group])
+}
+
+/// The places in other texts, each below its own name.
+fn elsewhere(problem: &Problem) -> impl Iterator<Item = Snippet<'_, Annotation<'_>>> {
+    problem.elsewhere.iter().map(|place| {
+        let annotation = AnnotationKind::Context
+            .span(place.span.clone())
+            .label(place.label.as_str());
+        Snippet::source(place.text.as_str())
+            .path(place.file.as_str())
+            .line_start(place.line)
+            .annotation(annotation)
+    })
 }
 
 /// The bytes of the whole lines that hold all places.
