@@ -27,6 +27,16 @@ pub(crate) fn set(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(),
     Ok(())
 }
 
+/// Removes an attribute.
+///
+/// # Errors
+/// ENODATA when there is none, ENOTSUP where the file system has none of this kind.
+pub(crate) fn remove(file: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: `name` is NUL-terminated; the kernel copies it and keeps no pointer.
+    check(unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) }.into())?;
+    Ok(())
+}
+
 /// Whether an attribute has this value, of at most 64 bytes.
 ///
 /// # Errors

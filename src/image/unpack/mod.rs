@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::stat::{Mode, fchmod};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, getegid};
 
@@ -25,6 +27,7 @@ use self::tree::{Owner, Tree, TreeError, finish};
 pub(crate) use self::tree::{is_opaque, is_whiteout};
 use super::store::{Lost, Ownership};
 use super::stream::StreamError;
+use crate::sys::process::umask;
 use crate::sys::xattr;
 
 /// Bounds of one layer: a bomb ends here.
@@ -84,7 +87,7 @@ pub(crate) enum UnpackError {
     System {
         path: String,
         step: &'static str,
-        source: nix::errno::Errno,
+        source: Errno,
     },
     #[error("{0}")]
     TooMuch(String),
@@ -102,6 +105,8 @@ struct Finish {
 struct Unpacker<'a> {
     tree: Tree<'a>,
     owners: Owners,
+    /// Whose the files are that this process makes, where that can be known beforehand.
+    own: Owner,
     directories: BTreeMap<Path, Finish>,
     name_bytes: usize,
     unpacked: Unpacked,
@@ -121,11 +126,14 @@ pub(crate) fn unpack(
     owners: Owners,
     limits: &Limits,
 ) -> Result<Unpacked, UnpackError> {
+    let _mask =
+        NoMask::begin().map_err(|source| UnpackError::tree(b"", TreeError::System("begin", source)))?;
     let privileged = matches!(owners.ownership, Ownership::Kept | Ownership::Shifted { .. });
-    own_group(root).map_err(|errno| UnpackError::tree(b"", TreeError::System("set its group", errno)))?;
+    let own = prepare(root).map_err(|source| UnpackError::tree(b"", TreeError::System("prepare", source)))?;
     let mut unpacker = Unpacker {
         tree: Tree::new(root, graves, privileged),
         owners,
+        own,
         directories: BTreeMap::new(),
         name_bytes: 0,
         unpacked: Unpacked::default(),
@@ -181,15 +189,25 @@ impl Unpacker<'_> {
         let owner = self.owner(entry.uid, entry.gid);
         match &entry.kind {
             Kind::File { size } => {
-                let mut file = self.tree.file(&entry.path).map_err(in_entry)?;
+                let mode = self.mode(entry);
+                // Attributes may be set on what its owner may write (xattr(7)): then the mode comes after them.
+                let (first, last) = match entry.xattrs.is_empty() {
+                    true => (mode, None),
+                    false => (0o600, Some(mode)),
+                };
+                let mut file = self.tree.file(&entry.path, first).map_err(in_entry)?;
                 self.copy(entry, *size, content, &mut file)?;
                 self.xattrs(entry, file.as_fd());
-                finish(file.as_fd(), owner, self.mode(entry), entry.mtime).map_err(in_entry)?;
+                finish(file.as_fd(), owner, last, entry.mtime).map_err(in_entry)?;
                 self.unpacked.bytes += size;
             }
             Kind::Directory => {
-                let folder = self.tree.directory(&entry.path).map_err(in_entry)?;
-                self.xattrs(entry, folder.as_fd());
+                self.tree.directory(&entry.path).map_err(in_entry)?;
+                if !entry.xattrs.is_empty()
+                    && let Some(folder) = self.tree.made_directory(&entry.path).map_err(in_entry)?
+                {
+                    self.xattrs(entry, folder.as_fd());
+                }
                 self.name_bytes += entry.path.bytes().len() + 100;
                 // The set-group-id bit of a directory hands its group down; it gives no one rights.
                 let finish = Finish {
@@ -255,7 +273,7 @@ impl Unpacker<'_> {
                 read => read.map_err(UnpackError::Read)?,
             };
             to.write_all(&self.buffer[..read]).map_err(|error| {
-                let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO));
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO));
                 UnpackError::tree(entry.path.bytes(), TreeError::System("write", errno))
             })?;
             left -= read as u64;
@@ -282,7 +300,7 @@ impl Unpacker<'_> {
         entry.mode & 0o1777
     }
 
-    /// Ids of the store for ids of the layer. Ids beyond those that exist become 65534, nobody's, where that one exists.
+    /// Ids of the store for ids of the layer; none where files get them by being made. Ids beyond those that exist become 65534, nobody's, where that one exists.
     fn owner(&mut self, uid: u64, gid: u64) -> Owner {
         let shift = match self.owners.ownership {
             Ownership::Single => {
@@ -299,7 +317,7 @@ impl Unpacker<'_> {
             self.unpacked.lost.owners += 1;
         }
         let host = |id: Option<u32>| shift + id.unwrap_or(nobody);
-        Some((Uid::from_raw(host(user)), Gid::from_raw(host(group))))
+        Some((Uid::from_raw(host(user)), Gid::from_raw(host(group)))).filter(|owner| self.own != Some(*owner))
     }
 
     /// Finishes the directories, the deepest first: a closed one keeps its owner out too.
@@ -307,20 +325,52 @@ impl Unpacker<'_> {
         for (path, directory) in std::mem::take(&mut self.directories).into_iter().rev() {
             let in_entry = |error| UnpackError::tree(path.bytes(), error);
             if let Some(folder) = self.tree.made_directory(&path).map_err(in_entry)? {
-                finish(folder.as_fd(), directory.owner, directory.mode, directory.mtime).map_err(in_entry)?;
+                finish(
+                    folder.as_fd(),
+                    directory.owner,
+                    Some(directory.mode),
+                    directory.mtime,
+                )
+                .map_err(in_entry)?;
             }
         }
         Ok(self.unpacked)
     }
 }
 
-/// Gives a folder this process's group, and with it all that will be made in it.
+/// While it lives this thread masks no bits of the modes of new files (umask(2)): so they are made with the mode that
+/// they are to have, and need no second call.
+struct NoMask(u32);
+
+impl NoMask {
+    fn begin() -> nix::Result<NoMask> {
+        // The mask is the whole process's until a thread takes its own (unshare(2), CLONE_FS).
+        unshare(CloneFlags::CLONE_FS)?;
+        Ok(NoMask(umask(0)))
+    }
+}
+
+impl Drop for NoMask {
+    fn drop(&mut self) {
+        umask(self.0);
+    }
+}
+
+/// Gives the root this process's group, and frees it of what would come between a mode that is asked for and the one that
+/// a new file gets. Says whose the files will be that this process makes below it.
 ///
 /// A store in a folder with the set-group-id bit has that folder's group (inode(7)), and so would every file whose owner is
 /// not set: one that a user namespace of a single id does not have, so that overlay could copy nothing up.
-fn own_group(root: BorrowedFd<'_>) -> nix::Result<()> {
+fn prepare(root: BorrowedFd<'_>) -> nix::Result<Owner> {
     fchown(root, None, Some(getegid()))?;
-    fchmod(root, Mode::S_IRWXU)
+    fchmod(root, Mode::S_IRWXU)?;
+    match xattr::remove(root, c"system.posix_acl_default") {
+        Ok(()) | Err(Errno::ENODATA | Errno::ENOTSUP) => {}
+        Err(errno) => return Err(errno),
+    }
+    // Some mounts give a new file its folder's group (ext4(5), grpid), some servers another user (exports(5)).
+    let (stat, own) = (fstat(root)?, (Uid::effective(), Gid::effective()));
+    Ok(((stat.st_uid, stat.st_gid) == (own.0.as_raw(), own.1.as_raw())).then_some(own))
 }
 
 impl UnpackError {

@@ -37,9 +37,12 @@ pub(super) struct Tree<'a> {
     privileged: bool,
     /// Something was removed to make room: what is known of paths may be out of date.
     replaced: Cell<bool>,
-    /// The folder of the last entry: its neighbours come next.
-    last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// The folder of the last entry and folders above it: archives list a folder's entries together.
+    open: Vec<(Vec<u8>, Rc<OwnedFd>)>,
 }
+
+/// The most folders that are kept open.
+const MOST_OPEN: usize = 16;
 
 /// Ids of the store, both or neither.
 pub(super) type Owner = Option<(Uid, Gid)>;
@@ -64,27 +67,26 @@ impl<'a> Tree<'a> {
             graves,
             privileged,
             replaced: Cell::new(false),
-            last: None,
+            open: Vec::new(),
         }
     }
 
-    /// A new file; what stood there is replaced.
-    pub(super) fn file(&mut self, path: &Path) -> Result<File> {
+    /// A new file with a mode; what stood there is replaced.
+    pub(super) fn file(&mut self, path: &Path, mode: u32) -> Result<File> {
         let (folder, name) = self.place(path)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let open = || openat(&folder, name.as_c_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        let open = || openat(&folder, name.as_c_str(), flags, Mode::from_bits_truncate(mode));
         let file = self.replacing(&folder, &name, "make", open)?;
         Ok(File::from(file))
     }
 
-    /// A directory; one that stands there stays, anything else is replaced. Opened for its attributes.
-    pub(super) fn directory(&mut self, path: &Path) -> Result<OwnedFd> {
+    /// A directory; one that stands there stays, anything else is replaced.
+    pub(super) fn directory(&mut self, path: &Path) -> Result<()> {
         if path.split().is_none() {
-            return openat(self.root, ".", OFlag::O_RDONLY | FOLDER, Mode::empty()).map_err(system("open"));
+            return Ok(());
         }
         let (folder, name) = self.place(path)?;
-        self.make_directory(folder.as_fd(), &name)?;
-        openat(&folder, name.as_c_str(), OFlag::O_RDONLY | FOLDER, Mode::empty()).map_err(system("open"))
+        self.make_directory(folder.as_fd(), &name)
     }
 
     /// A directory that was made before; none when something else stands there now.
@@ -92,7 +94,7 @@ impl<'a> Tree<'a> {
         let opened = match path.split() {
             None => openat(self.root, ".", OFlag::O_RDONLY | FOLDER, Mode::empty()),
             Some((folder, name)) => {
-                let Ok(folder) = self.resolve(folder) else {
+                let Ok(folder) = self.known_folder(folder) else {
                     return Ok(None);
                 };
                 openat(
@@ -143,7 +145,7 @@ impl<'a> Tree<'a> {
             .split()
             .ok_or(TreeError::Refused("it is a hard link to the root"))?;
         let missing = TreeError::Refused("it is a hard link to a file that its layer does not hold");
-        let target_folder = match self.resolve(target_folder) {
+        let target_folder = match self.known_folder(target_folder) {
             Err(TreeError::System(_, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)) => return Err(missing),
             resolved => resolved?,
         };
@@ -223,18 +225,37 @@ impl<'a> Tree<'a> {
 
     /// A folder, made with its parents where it is missing.
     fn folder(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
-        if !self.replaced.take()
-            && let Some((known, folder)) = &self.last
-            && known == path
-        {
-            return Ok(Rc::clone(folder));
+        match self.known_folder(path) {
+            Err(TreeError::System(_, Errno::ENOENT | Errno::ENOTDIR)) => {
+                let made = self.make_folders(path)?;
+                Ok(self.keep(path, made))
+            }
+            known => known,
         }
-        let folder = Rc::new(match self.resolve(path) {
-            Err(TreeError::System(_, Errno::ENOENT | Errno::ENOTDIR)) => self.make_folders(path)?,
-            resolved => resolved?,
-        });
-        self.last = Some((path.to_vec(), Rc::clone(&folder)));
-        Ok(folder)
+    }
+
+    /// A folder that is there.
+    fn known_folder(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        if self.replaced.take() {
+            self.open.clear();
+        }
+        while self.open.pop_if(|(known, _)| !is_above(known, path)).is_some() {}
+        match self.open.last() {
+            Some((known, folder)) if known == path => Ok(Rc::clone(folder)),
+            _ => {
+                let folder = self.resolve(path)?;
+                Ok(self.keep(path, folder))
+            }
+        }
+    }
+
+    fn keep(&mut self, path: &[u8], folder: OwnedFd) -> Rc<OwnedFd> {
+        if self.open.len() == MOST_OPEN {
+            self.open.remove(0);
+        }
+        let folder = Rc::new(folder);
+        self.open.push((path.to_vec(), Rc::clone(&folder)));
+        folder
     }
 
     fn make_folders(&self, path: &[u8]) -> Result<OwnedFd> {
@@ -342,12 +363,15 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// Sets owner, mode and time of an open file or directory. Owner first: changing it clears bits of the mode.
-pub(super) fn finish(file: BorrowedFd<'_>, owner: Owner, mode: u32, mtime: TimeSpec) -> Result<()> {
+/// Sets the time of an open file or directory, and its owner and mode where they are not what they have to be already.
+/// Owner first: changing it clears bits of the mode.
+pub(super) fn finish(file: BorrowedFd<'_>, owner: Owner, mode: Option<u32>, mtime: TimeSpec) -> Result<()> {
     if let Some((uid, gid)) = owner {
         fchown(file, Some(uid), Some(gid)).map_err(system("set the owner"))?;
     }
-    fchmod(file, Mode::from_bits_truncate(mode)).map_err(system("set the mode"))?;
+    if let Some(mode) = mode {
+        fchmod(file, Mode::from_bits_truncate(mode)).map_err(system("set the mode"))?;
+    }
     futimens(file, &TimeSpec::UTIME_OMIT, &mtime).map_err(system("set the time"))
 }
 
@@ -364,6 +388,12 @@ fn set_metadata(folder: &OwnedFd, name: &CStr, owner: Owner, mtime: TimeSpec) ->
         UtimensatFlags::NoFollowSymlink,
     )
     .map_err(system("set the time"))
+}
+
+/// Whether a folder is `path` or above it.
+fn is_above(folder: &[u8], path: &[u8]) -> bool {
+    let rest = path.strip_prefix(folder);
+    rest.is_some_and(|rest| rest.is_empty() || folder.is_empty() || rest[0] == b'/')
 }
 
 fn may_become_directory(folder: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
