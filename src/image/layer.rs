@@ -3,13 +3,15 @@
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use super::ahead::Ahead;
 use super::digest::{Digest, Hashed};
 use super::manifest::{Blob, Compression};
 use super::origin::{Origin, OriginError};
 use super::store::{LayerRecord, Staging, Store, StoreError};
 use super::stream::{Bounded, StreamError, decompress};
-use super::unpack::{LIMITS, Owners, UnpackError, unpack};
+use super::unpack::{LIMITS, Owners, UnpackError, Unpacked, unpack};
 
 /// A layer to be fetched.
 #[derive(Clone, Copy, Debug)]
@@ -46,56 +48,84 @@ pub(crate) struct Watch<'a> {
     pub(crate) on_bytes: &'a (dyn Fn(u64) + Sync),
 }
 
-/// A layer that is unpacked, verified and sealed, and not in the store yet: dropped without being committed it is removed.
-pub(crate) type Brought<'a> = (Digest, Staging<'a>);
-
-/// Brings a layer beside the store: fetched, verified, decompressed and unpacked in one stream. None when the store has
-/// it. The caller holds the layer's lock, so that no one else brings it meanwhile.
-pub(crate) fn bring<'a>(
-    store: &'a Store,
+/// Brings a layer into the store: fetched, verified, decompressed and unpacked in one stream, whose three steps (the
+/// transfer, decompression, the files) each have a thread. The caller holds the layer's lock.
+///
+/// Content with another digest than it was asked for by is asked for once more, by a new connection.
+pub(crate) fn bring(
+    store: &Store,
     origin: &dyn Origin,
     wanted: &Wanted,
     owners: Owners,
     watch: &Watch<'_>,
-) -> Result<Option<Brought<'a>>, LayerError> {
-    if store.has_layer(wanted.diff_id)? {
-        return Ok(None);
-    }
-    let staging = store.stage()?;
+) -> Result<(), LayerError> {
+    let mut staging = store.stage()?;
+    let first = origin.layer(wanted.blob)?;
+    let unpacked = match fetch(&staging, first, wanted, owners, watch) {
+        Err(LayerError::Digest { .. }) => {
+            staging = store.stage()?;
+            fetch(&staging, origin.layer_again(wanted.blob)?, wanted, owners, watch)
+        }
+        done => done,
+    }?;
+    staging.seal(&LayerRecord {
+        entries: unpacked.entries,
+        bytes: unpacked.bytes,
+        root_opaque: unpacked.root_opaque,
+        lost: unpacked.lost,
+    })?;
+    Ok(staging.commit(wanted.diff_id)?)
+}
+
+/// Fetches a layer and unpacks it beside the store; what comes back is verified.
+fn fetch(
+    staging: &Staging<'_>,
+    content: Box<dyn Read + Send + '_>,
+    wanted: &Wanted,
+    owners: Owners,
+    watch: &Watch<'_>,
+) -> Result<Unpacked, LayerError> {
+    let wrong = |source| LayerError::Unpack {
+        digest: wanted.blob.digest,
+        source,
+    };
+    let read = |error| match error {
+        error if is_given_up(&error) => LayerError::GivenUp,
+        error => wrong(UnpackError::Read(error)),
+    };
     let root = staging.make_fs()?;
     let graves = staging.open()?;
     let transfer = Transfer {
-        inner: origin.layer(wanted.blob)?,
+        inner: content,
         watch,
     };
-    let mut compressed = Hashed::new(transfer);
-    let mut plain = Hashed::new(Bounded::new(
-        decompress(&mut compressed, wanted.compression)
-            .map_err(|error| in_layer(wanted, UnpackError::Read(error)))?,
-        wanted.blob.size,
-        &LIMITS,
-    ));
-    let done = unpack(&mut plain, root.as_fd(), graves.as_fd(), owners, &LIMITS);
-    let (diff_id, _) = plain.finish();
-    if let Err(error) = &done
-        && !error.is_archive()
-    {
-        return Err(match done {
-            Err(error) if is_given_up(&error) => LayerError::GivenUp,
-            Err(error) => in_layer(wanted, error),
-            Ok(_) => LayerError::GivenUp,
+    let (digest, done) = thread::scope(|scope| {
+        let mut compressed = Ahead::start(scope, Hashed::new(transfer)).map_err(read)?;
+        let done = thread::scope(|scope| {
+            let plain = decompress(&mut compressed, wanted.compression)?;
+            let plain = Hashed::new(Bounded::new(plain, wanted.blob.size, &LIMITS));
+            let mut plain = Ahead::start(scope, plain)?;
+            let unpacked = unpack(&mut plain, root.as_fd(), graves.as_fd(), owners, &LIMITS);
+            Ok(match unpacked {
+                Ok(unpacked) => Ok((unpacked, plain.finish()?.finish().0)),
+                Err(error) => Err(error),
+            })
         });
-    }
-    // Content that is not what was asked for explains any damage: so its digest is looked at first.
-    io::copy(&mut compressed, &mut io::sink()).map_err(|error| in_layer(wanted, UnpackError::Read(error)))?;
-    let (digest, _) = compressed.finish();
+        let done = done.unwrap_or_else(|error| Err(UnpackError::Read(error)));
+        match done {
+            Err(UnpackError::Read(error)) if is_given_up(&error) => Err(LayerError::GivenUp),
+            Err(error) if !error.is_archive() => Err(wrong(error)),
+            // Content that is not what was asked for explains any damage: so its digest is looked at first.
+            done => Ok((compressed.finish().map_err(read)?.finish().0, done)),
+        }
+    })?;
     if digest != wanted.blob.digest {
         return Err(LayerError::Digest {
             wanted: wanted.blob.digest,
             found: digest,
         });
     }
-    let unpacked = done.map_err(|error| in_layer(wanted, error))?;
+    let (unpacked, diff_id) = done.map_err(wrong)?;
     if diff_id != wanted.diff_id {
         return Err(LayerError::DiffId {
             digest,
@@ -103,34 +133,13 @@ pub(crate) fn bring<'a>(
             found: diff_id,
         });
     }
-    drop((root, graves));
-    let record = LayerRecord {
-        entries: unpacked.entries,
-        bytes: unpacked.bytes,
-        root_opaque: unpacked.root_opaque,
-        lost: unpacked.lost,
-    };
-    staging.seal(&record)?;
-    Ok(Some((diff_id, staging)))
+    Ok(unpacked)
 }
 
-fn in_layer(wanted: &Wanted, source: UnpackError) -> LayerError {
-    LayerError::Unpack {
-        digest: wanted.blob.digest,
-        source,
-    }
-}
-
-fn is_given_up(error: &UnpackError) -> bool {
-    match error {
-        UnpackError::Read(error) => {
-            matches!(
-                error.get_ref().and_then(|inner| inner.downcast_ref()),
-                Some(StreamError::GivenUp)
-            )
-        }
-        _ => false,
-    }
+/// Whether another layer's failure ended a stream.
+fn is_given_up(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(StreamError::GivenUp))
 }
 
 /// The transfer of a blob, watched.

@@ -1,11 +1,13 @@
 //! Images: references, the registry client, the store and unpacking. Knows nothing of sandboxes.
 
 mod accounts;
+mod ahead;
 mod child;
 mod config;
 mod describe;
 mod digest;
 mod layer;
+mod layers;
 mod manifest;
 mod merged;
 mod origin;

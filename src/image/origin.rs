@@ -17,6 +17,11 @@ pub(crate) trait Origin: Sync {
 
     /// A content as a stream, of which no one knows yet whether it is the right one: who reads it hashes it.
     fn layer(&self, blob: Blob) -> Result<Box<dyn Read + Send + '_>, OriginError>;
+
+    /// The same, from elsewhere where that can be: what came first was not the right one.
+    fn layer_again(&self, blob: Blob) -> Result<Box<dyn Read + Send + '_>, OriginError> {
+        self.layer(blob)
+    }
 }
 
 /// A manifest or an index as it came.
@@ -45,6 +50,10 @@ impl Origin for Arc<Client> {
     }
 
     fn layer(&self, blob: Blob) -> Result<Box<dyn Read + Send + '_>, OriginError> {
-        Ok(Box::new(Client::blob(self, blob)?))
+        Ok(Box::new(Client::blob(self, blob, 0)?))
+    }
+
+    fn layer_again(&self, blob: Blob) -> Result<Box<dyn Read + Send + '_>, OriginError> {
+        Ok(Box::new(Client::blob(self, blob, 1)?))
     }
 }

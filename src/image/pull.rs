@@ -1,14 +1,13 @@
 //! Pulling: a reference becomes an image of the store.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::accounts::Accounts;
 use super::describe::{DescribeError, Described, NESTED, Resolved, describe, resolve};
-use super::layer::{Brought, LayerError, Wanted, Watch, bring};
+use super::layer::LayerError;
+use super::layers::Layers;
 use super::manifest::{Document, ImageManifest, ManifestError, choose};
 use super::merged;
 use super::origin::{Origin, OriginError};
@@ -19,9 +18,6 @@ use super::registry::{Client, Credentials};
 use super::store::{Locks, Lost, Store, StoreError, TagRecord};
 use super::unpack::Owners;
 use super::{Digest, Image, Layer};
-
-/// Layers that are brought at the same time.
-const AT_ONCE: usize = 4;
 
 /// What is pulled, and how its registry is reached.
 #[derive(Clone, Debug)]
@@ -255,11 +251,17 @@ impl Pull<'_> {
             layers: image.layers.clone(),
         });
         let _pins = self.pin(&image)?;
-        let _locks = self.lock_missing(&image)?;
-        // Into the store all at once, when nothing can be wrong any more: a pull that fails leaves it as it was.
-        let (brought, fetched_bytes) = self.layers(origin, &layers)?;
-        let fetched_layers = brought.len();
-        self.store.commit_layers(brought)?;
+        let all = Layers {
+            store: self.store,
+            origin,
+            owners: self.owners,
+            on_event: self.on_event,
+        };
+        let (fetched_layers, fetched_bytes) = all.bring(&layers).map_err(|error| match error {
+            LayerError::Origin(error) => self.origin(error),
+            LayerError::Store(error) => error.into(),
+            error => self.wrong(&error.to_string()),
+        })?;
         for (digest, bytes) in &documents {
             self.store.write_blob(*digest, bytes)?;
         }
@@ -278,97 +280,6 @@ impl Pull<'_> {
                 .map_err(|source| self.store.io(format!("lock {name}"), source))?;
         }
         Ok(locks)
-    }
-
-    /// Sees to it that no other process brings the layers that are missing, until the locks are dropped.
-    fn lock_missing(&self, image: &Image) -> Result<Locks, PullError> {
-        let mut missing = Vec::new();
-        for layer in &image.layers {
-            if !self.store.has_layer(layer.diff_id)? {
-                missing.push(format!("pull {}", layer.diff_id));
-            }
-        }
-        // In one order for all processes, or two of them could wait for each other.
-        missing.sort();
-        let locks = self.store.locks()?;
-        for name in &missing {
-            locks
-                .alone(name)
-                .map_err(|source| self.store.io(format!("lock {name}"), source))?;
-        }
-        Ok(locks)
-    }
-
-    /// Brings the layers that are missing, several at once, the largest first: so the last one to end is a small one.
-    /// Gives them with the bytes that were fetched.
-    fn layers(&self, origin: &dyn Origin, layers: &[Wanted]) -> Result<(Vec<Brought<'_>>, u64), PullError> {
-        let mut seen = HashSet::new();
-        let mut queue: Vec<(usize, &Wanted)> = layers
-            .iter()
-            .enumerate()
-            .filter(|(_, layer)| seen.insert(layer.diff_id))
-            .collect();
-        queue.sort_by_key(|(_, layer)| layer.blob.size);
-        let workers = queue.len().min(AT_ONCE);
-        let queue = Mutex::new(queue);
-        let stop = AtomicBool::new(false);
-        let all = Mutex::new(Vec::new());
-        let bytes = AtomicU64::new(0);
-        let failure: Mutex<Option<LayerError>> = Mutex::new(None);
-        let work = || {
-            while !stop.load(Ordering::Relaxed) {
-                let Some((place, layer)) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
-                    break;
-                };
-                let come = AtomicU64::new(0);
-                let on_bytes = |read: u64| {
-                    let bytes = come.fetch_add(read, Ordering::Relaxed) + read;
-                    (self.on_event)(Event::Progress { layer: place, bytes });
-                };
-                match bring(
-                    self.store,
-                    origin,
-                    layer,
-                    self.owners,
-                    &Watch {
-                        stop: &stop,
-                        on_bytes: &on_bytes,
-                    },
-                ) {
-                    Ok(brought) => {
-                        let fetched = brought.is_some();
-                        bytes.fetch_add(if fetched { layer.blob.size } else { 0 }, Ordering::Relaxed);
-                        all.lock().unwrap_or_else(PoisonError::into_inner).extend(brought);
-                        (self.on_event)(Event::Done {
-                            layer: place,
-                            fetched,
-                        });
-                    }
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        // The first failure is the reason; the others only followed it.
-                        if !matches!(error, LayerError::GivenUp) {
-                            failure.get_or_insert(error);
-                        }
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(work);
-            }
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            None => Ok((
-                all.into_inner().unwrap_or_else(PoisonError::into_inner),
-                bytes.into_inner(),
-            )),
-            Some(LayerError::Origin(error)) => Err(self.origin(error)),
-            Some(LayerError::Store(error)) => Err(error.into()),
-            Some(error) => Err(self.wrong(&error.to_string())),
-        }
     }
 
     /// Records what the reference means, and what the digests on the way mean.

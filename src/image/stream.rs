@@ -1,12 +1,10 @@
 //! The way of a layer's bytes: counted, hashed, decompressed, bounded, hashed again, without being stored on the way.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, Read};
 
 use super::manifest::Compression;
 use super::unpack::Limits;
 
-/// Bytes that are read from the network at once.
-const BUFFER: usize = 256 << 10;
 /// The largest window of a zstd frame, as a power of two: 128 MiB, what the zstd program accepts by default.
 const LARGEST_WINDOW: u32 = 27;
 
@@ -35,10 +33,9 @@ impl From<StreamError> for io::Error {
 
 /// Decompresses; errors of the source pass through.
 pub(crate) fn decompress<'a>(
-    source: impl Read + 'a,
+    source: impl BufRead + Send + 'a,
     compression: Compression,
-) -> io::Result<Box<dyn Read + 'a>> {
-    let source = BufReader::with_capacity(BUFFER, source);
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match compression {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(Decoded {

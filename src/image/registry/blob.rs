@@ -18,17 +18,20 @@ pub(crate) struct BlobReader {
     blob: Blob,
     offset: u64,
     body: Box<dyn Read + Send>,
+    /// The address that is asked first.
+    first: usize,
     attempts: u32,
 }
 
 impl BlobReader {
-    pub(super) fn open(client: Arc<Client>, blob: Blob) -> Result<BlobReader, RegistryError> {
-        let body = client.blob_from(&blob, 0)?;
+    pub(super) fn open(client: Arc<Client>, blob: Blob, first: usize) -> Result<BlobReader, RegistryError> {
+        let body = client.blob_from(&blob, 0, first)?;
         Ok(BlobReader {
             client,
             blob,
             offset: 0,
             body,
+            first,
             attempts: 0,
         })
     }
@@ -44,7 +47,7 @@ impl BlobReader {
         pause(self.attempts, None);
         self.body = self
             .client
-            .blob_from(&self.blob, self.offset)
+            .blob_from(&self.blob, self.offset, self.first)
             .map_err(io::Error::other)?;
         Ok(())
     }
@@ -76,8 +79,13 @@ impl Read for BlobReader {
 
 impl Client {
     /// The blob's bytes from `offset` on. A registry that ignores `Range` has its first bytes skipped.
-    fn blob_from(&self, blob: &Blob, offset: u64) -> Result<Box<dyn Read + Send>, RegistryError> {
-        self.each(|endpoint| {
+    fn blob_from(
+        &self,
+        blob: &Blob,
+        offset: u64,
+        first: usize,
+    ) -> Result<Box<dyn Read + Send>, RegistryError> {
+        self.each_from(first, |endpoint| {
             let ask = Ask {
                 accept: None,
                 from: offset,

@@ -140,22 +140,32 @@ impl Client {
         })
     }
 
-    /// Opens a blob as a stream, not verified.
+    /// Opens a blob as a stream, not verified. Another `attempt`, counted from 0, begins with another address.
     ///
     /// # Errors
     /// When no address has it.
-    pub(crate) fn blob(self: &Arc<Client>, blob: Blob) -> Result<BlobReader, RegistryError> {
-        BlobReader::open(Arc::clone(self), blob)
+    pub(crate) fn blob(self: &Arc<Client>, blob: Blob, attempt: usize) -> Result<BlobReader, RegistryError> {
+        BlobReader::open(Arc::clone(self), blob, attempt)
     }
 
     /// Asks the addresses in turn; all again a moment later while one of them may come back.
     fn each<T>(&self, request: impl Fn(&Endpoint) -> Result<T, Refusal>) -> Result<T, RegistryError> {
+        self.each_from(0, request)
+    }
+
+    /// The same, beginning with another address than the first.
+    fn each_from<T>(
+        &self,
+        first: usize,
+        request: impl Fn(&Endpoint) -> Result<T, Refusal>,
+    ) -> Result<T, RegistryError> {
+        let (before, after) = self.endpoints.split_at(first % self.endpoints.len().max(1));
         let started = Instant::now();
         let mut round = 0;
         loop {
             round += 1;
             let mut tried = Vec::new();
-            for endpoint in &self.endpoints {
+            for endpoint in after.iter().chain(before) {
                 match request(endpoint) {
                     Ok(answer) => return Ok(answer),
                     Err(refusal) => tried.push((endpoint.address.as_str().to_owned(), refusal)),

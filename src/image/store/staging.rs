@@ -98,22 +98,6 @@ impl Store {
         self.sync_folder(name.rsplit_once('/').map_or(".", |(folder, _)| folder))
     }
 
-    /// Puts sealed layers into the store, by their diff ids.
-    pub(crate) fn commit_layers<'a>(
-        &'a self,
-        layers: impl IntoIterator<Item = (Digest, Staging<'a>)>,
-    ) -> Result<(), StoreError> {
-        let mut layers = layers.into_iter().peekable();
-        if layers.peek().is_none() {
-            return Ok(());
-        }
-        // One sync for all files of all layers: without it a loss of power leaves empty files behind the renames
-        // (podman#8005, moby#49784).
-        syncfs(self.root()).map_err(|source| self.io("sync layers", source))?;
-        layers.try_for_each(|(diff_id, layer)| layer.commit(diff_id))?;
-        self.sync_folder("layers")
-    }
-
     /// Keeps a manifest or configuration as it came.
     pub(crate) fn write_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
         self.write(&format!("blobs/{}", digest.hex()), bytes)
@@ -164,15 +148,23 @@ impl Staging<'_> {
             .map_err(|error| failed(errno(&error)))
     }
 
-    /// Moves a sealed layer into place; all of it must be synced. A layer that is already there stays.
-    fn commit(self, diff_id: Digest) -> Result<(), StoreError> {
+    /// Moves a sealed layer into place, with all that it holds on the disk. A layer that is already there stays.
+    pub(crate) fn commit(self, diff_id: Digest) -> Result<(), StoreError> {
         let from = format!("staging/{}", self.name);
         let to = format!("layers/{}", diff_id.hex());
-        let (root, once) = (self.store.root(), RenameFlags::RENAME_NOREPLACE);
-        match renameat2(root, from.as_str(), root, to.as_str(), once) {
-            Ok(()) | Err(Errno::EEXIST) => Ok(()),
-            Err(source) => Err(self.store.io(format!("commit {to}"), source)),
+        let root = self.store.root();
+        let rename = |flags| renameat2(root, from.as_str(), root, to.as_str(), flags);
+        // One sync for all files of the layer: without it a loss of power leaves empty files behind the rename
+        // (podman#8005, moby#49784). Other layers go on being unpacked meanwhile.
+        syncfs(root).map_err(|source| self.store.io(format!("sync {from}"), source))?;
+        match rename(RenameFlags::RENAME_NOREPLACE) {
+            // Without its record it is a damaged one: the two change places, and the old one goes with the staging.
+            Err(Errno::EEXIST) if !self.store.has_layer(diff_id)? => rename(RenameFlags::RENAME_EXCHANGE),
+            Err(Errno::EEXIST) => Ok(()),
+            renamed => renamed,
         }
+        .map_err(|source| self.store.io(format!("commit {to}"), source))?;
+        self.store.sync_folder("layers")
     }
 }
 
