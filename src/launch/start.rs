@@ -13,7 +13,7 @@ use super::ids;
 use super::prepare::Prepared;
 use super::stdio::{self, Pump, RawMode, Streams};
 use super::wall_timer::WallTimer;
-use super::{Exit, overlay, signals};
+use super::{Ended, Exit, overlay, signals};
 use crate::cgroup::{self, Group};
 use crate::plan::{ChildStep, Id, InitStep, Tree, TreeOwner};
 use crate::profile::Namespace;
@@ -38,6 +38,8 @@ pub(crate) struct Running {
     pub(super) wall_timer: Option<WallTimer>,
     pub(super) namespaces: Vec<Namespace>,
     pub(super) verified: bool,
+    /// Why it was ended before it was waited for, if it was.
+    pub(super) ended: Ended,
     /// Answers to what is asked instead of running the job.
     pub(super) answers: Vec<i32>,
     /// What dead runs have left and cannot be removed, and why.
@@ -110,6 +112,7 @@ impl Prepared {
             wall_timer,
             namespaces,
             verified: false,
+            ended: Ended::Itself,
             answers: Vec::new(),
             not_swept: Vec::new(),
         };
@@ -259,9 +262,19 @@ impl Running {
                 }
                 // The last copy went with execve(2), which closes it.
                 Received::Eof if ready && self.verified => return Ok(()),
+                // On a machine so slow that the wall limit came first: the job's end is told as any other's.
+                Received::Eof if self.ended_at_wall() => return Ok(()),
                 Received::Eof => return Err(died()),
             }
         }
+    }
+
+    /// Whether PID 1 has ended, or will without a job, and did so for the wall limit.
+    fn ended_at_wall(&mut self) -> bool {
+        if matches!(self.status.receive(), Ok(Received::Record(Record::Wall, _))) {
+            self.ended = Ended::Wall;
+        }
+        self.ended == Ended::Wall
     }
 
     /// Waits for a record; an interrupt of the caller ends the set-up.

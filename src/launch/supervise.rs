@@ -48,7 +48,7 @@ impl Running {
             .wall_ms
             .map(|wall| start + wall.duration());
         let mut watch = Watch {
-            ended: Ended::Itself,
+            ended: self.ended,
             interrupts: 0,
             layer_full: false,
             kill_at: None,

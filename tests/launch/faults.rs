@@ -218,3 +218,32 @@ fn a_call_that_fails_stops_the_run() {
         }
     }
 }
+
+/// A machine so slow that the wall limit is over before the job's program runs.
+#[test]
+fn a_set_up_that_outlasts_the_wall_ends_at_it() {
+    if !std::path::Path::new("/usr/bin/strace").exists() {
+        crate::support::skip!("no strace");
+    }
+    let slow = "inject=landlock_restrict_self:delay_enter=3s:when=1";
+    let words = [
+        "strace",
+        "-f",
+        "-qqq",
+        "-o",
+        "trace",
+        "-e",
+        "trace=landlock_restrict_self",
+        "-e",
+        slow,
+    ];
+    let test = Test::command(&["/bin/echo", "ran"])
+        .with("limits.wall = \"100ms\"")
+        .wrapped(&words)
+        .report();
+    for caller in callers(Some(&[Caller::Root, Caller::Tester])) {
+        let ran = test.start(caller).unwrap().finish();
+        assert_eq!((ran.status, ran.stdout.as_str()), (124, ""), "{}", ran.stderr);
+        assert_eq!(ran.value("/verdict"), "wall");
+    }
+}

@@ -122,7 +122,8 @@ fn a_folder_is_an_image() {
         .any_stderr()
         .stdout("of the image\nbin\ndev\netc\nhome\nlower\nproc\ntmp\nusr\n")
         .each(|ran| assert!(!ran.folder.join("image/x").exists() && !ran.folder.join("image/dev").exists()));
-    on_image("id")
+    // Groups that the caller has beyond its own, and cannot put down, would stand behind.
+    on_image("set -- $(id); echo $1 $2")
         .with("user = \"worker\"")
         .any_stderr()
         .stdout("uid=77(worker) gid=88(workers)\n")

@@ -100,7 +100,7 @@ fn processes_are_bounded() {
 fn a_fork_bomb_ends_at_the_wall() {
     let bomb = "perl -e 'use POSIX; $SIG{$_} = \"IGNORE\" for qw(TERM INT HUP); while (1) { fork; setsid }'";
     Test::sh(&format!("exec {bomb}"))
-        .with("limits.pids = 64\nlimits.wall = \"3s\"")
+        .with("limits.pids = 16\nlimits.wall = \"3s\"")
         .status(124)
         .any_stderr()
         .report()
@@ -147,12 +147,15 @@ fn a_stopped_launcher_does_not_stop_the_wall() {
     let folder = "user = \"root\"\nmounts.\"/out\" = { bind = \"out\", access = \"rw\" }";
     for (lines, status) in [("", 124), ("init = false\nnamespaces.time = false", 128 + 9)] {
         let test = Test::sh("touch /out/ready; (setsid sleep 1000 &); exec sleep 1000")
-            .with("limits.wall = \"2s\"")
+            .with("limits.wall = \"4s\"")
             .with(&format!("{folder}\n{lines}"))
             .setup(|folder| std::fs::create_dir(folder.join("out")).unwrap())
             .wrapped(&["/usr/bin/setsid"])
             .report();
-        for caller in callers(None) {
+        let all = callers(None);
+        // Nothing depends on who it is without an init, and the timer is a slow one.
+        let most = if status == 124 { all.len() } else { 1 };
+        for caller in all.into_iter().take(most) {
             let mut live = test.start(caller).unwrap();
             live.wait_for_file("out/ready");
             let group = nix::unistd::Pid::from_raw(-live.pid().as_raw());
