@@ -18,6 +18,7 @@ mod stdio;
 mod supervise;
 mod wall_timer;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 pub(crate) use self::error::{LaunchError, io_words, words};
@@ -27,7 +28,7 @@ pub(crate) use self::prepare::{Context, prepare};
 pub(crate) use self::run_dir::RunDir;
 pub(crate) use self::stdio::anonymous_file;
 use crate::cgroup::{Counters, Enforced};
-use crate::profile::Namespace;
+use crate::profile::{Namespace, Rlimit, RlimitValue};
 
 /// Why the launcher ended a job, if it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub(crate) struct Exit {
     pub(crate) wall: Duration,
     /// The limits as the kernel holds them.
     pub(crate) limits: Vec<Enforced>,
+    /// The limits of each process, which the job's has read back as it has set them.
+    pub(crate) rlimits: BTreeMap<Rlimit, RlimitValue>,
     /// The namespaces that differ from the launcher's, read from `/proc/PID/ns`.
     pub(crate) namespaces: Vec<Namespace>,
     /// Whether the job's own status was read back before execve(2) and equalled the plan.

@@ -63,8 +63,6 @@ pub(crate) struct Prepared {
     pub(super) group: Option<Group>,
     /// Where the group stands, and perhaps those of dead runs.
     pub(super) site: Option<Site>,
-    /// Whether a receipt will be written.
-    pub(super) receipt: bool,
     pub(super) trees: BTreeMap<Tree, Vec<OwnedFd>>,
     pub(super) layer_file: Option<OwnedFd>,
     /// Removed at the end: the upper layer of an ordinary user's writable root.
@@ -121,7 +119,6 @@ pub(crate) fn prepare(plan: Plan, mut context: Context<'_>) -> Result<Prepared, 
         signals,
         group,
         site,
-        receipt: context.receipt,
         trees,
         layer_file,
         scratch,
@@ -350,6 +347,7 @@ fn bind(plan: &Plan, context: &Context<'_>, setgroups: bool) -> Result<Bound, La
         setgroups,
         filters,
         tty: context.tty,
+        receipt: context.receipt,
         probes: probe::prepared(context.claims, &run_id())?,
     })
 }

@@ -91,11 +91,12 @@ impl Prepared {
                     report: child_report,
                     status: child_status,
                     stdio,
+                    beyond_rules: None,
                 })
             }
         };
         drop((child_report, child_status, stdio));
-        let namespaces = if self.receipt {
+        let namespaces = if self.bound.receipt {
             namespaces_of(init)
         } else {
             Vec::new()

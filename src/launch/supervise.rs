@@ -1,5 +1,6 @@
 //! The launcher's loop while the job runs: streams, signals, limits of time; then the end of everything.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,11 @@ use super::start::Running;
 use super::stdio::Pump;
 use super::{Ended, Exit, signals, stdio};
 use crate::cgroup::Counters;
+use crate::plan::{Plan, WorkloadStep};
+use crate::profile::{Rlimit, RlimitValue};
 use crate::report::channel::Received;
 use crate::report::record::Record;
+use crate::stage::rlimits::effective;
 use crate::sys::{memory, process};
 
 /// How often the processor time is looked at, at the most: an overrun of one look is 1 % of a second.
@@ -303,12 +307,23 @@ impl Running {
             started: self.started.0,
             wall,
             limits,
+            rlimits: rlimits(&self.prepared.plan),
             namespaces: self.namespaces,
             verified: self.verified,
             answers: self.answers,
             undo,
         }
     }
+}
+
+/// What the job's limits became: its process had this one's before, and has checked each that it set.
+fn rlimits(plan: &Plan) -> BTreeMap<Rlimit, RlimitValue> {
+    let wanted = plan.workload.iter().find_map(|step| match step {
+        WorkloadStep::Rlimits(limits) => Some(limits),
+        _ => None,
+    });
+    let held = |(kind, value): (&Rlimit, &RlimitValue)| Some((*kind, effective(*kind, *value).ok()?));
+    wanted.into_iter().flatten().filter_map(held).collect()
 }
 
 /// What one call of poll(2) has found.

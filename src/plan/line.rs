@@ -8,7 +8,7 @@ use super::{
     Cgroup, ChildStep, HostStep, Id, IdMapping, InitStep, LandlockAccess, LandlockRules, Mounted, RootMount,
     Tree, TreeOwner, Upper, WorkloadStep,
 };
-use crate::profile::{IoLimit, RlimitValue, TimeOffsets};
+use crate::profile::{IoLimit, TimeOffsets};
 use crate::units::Bytes;
 
 impl Display for HostStep {
@@ -254,7 +254,7 @@ impl Display for WorkloadStep {
             WorkloadStep::Rlimits(limits) => {
                 let limits: Vec<String> = limits
                     .iter()
-                    .map(|(name, value)| format!("{name} {}", rlimit(*value)))
+                    .map(|(name, value)| format!("{name} {value}"))
                     .collect();
                 write!(f, "rlimits ({})", limits.join(", "))
             }
@@ -284,14 +284,6 @@ impl Display for WorkloadStep {
             WorkloadStep::Seccomp(policy) => write!(f, "seccomp ({})", Plain(&policy.to_string())),
             WorkloadStep::Verify => f.write_str("verify what the kernel says of this process"),
         }
-    }
-}
-
-fn rlimit(value: RlimitValue) -> String {
-    let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
-    match value.soft == value.hard {
-        true => shown(value.hard),
-        false => format!("{}:{}", shown(value.soft), shown(value.hard)),
     }
 }
 
@@ -341,7 +333,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::profile::{Namespace, Piece, Rlimit, Text};
+    use crate::profile::{Namespace, Piece, Rlimit, RlimitValue, Text};
     use crate::units::MilliCpus;
 
     #[test]

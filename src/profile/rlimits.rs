@@ -71,6 +71,18 @@ pub struct RlimitValue {
     pub hard: Option<u64>,
 }
 
+impl fmt::Display for RlimitValue {
+    /// One number when both are the same, else `soft:hard`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown =
+            |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+        match self.soft == self.hard {
+            true => f.write_str(&shown(self.hard)),
+            false => write!(f, "{}:{}", shown(self.soft), shown(self.hard)),
+        }
+    }
+}
+
 /// The limits of each process, in the kernel's units.
 pub(super) fn read(view: View<'_, '_>, problems: &mut Vec<Problem>) -> BTreeMap<Rlimit, Placed<RlimitValue>> {
     let mut limits = BTreeMap::new();

@@ -229,44 +229,46 @@ fn enforced(plan: &Plan, exit: &Exit) -> Vec<Protection> {
                     "landlock",
                     text.clone(),
                     text,
-                    "landlock_restrict_self(2): fully enforced",
+                    "landlock_restrict_self(2): fully enforced; then a file system that no rule names was refused",
                 );
             }
             WorkloadStep::Rlimits(limits) => {
-                let text = limits
-                    .keys()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" ");
-                add("rlimits", text.clone(), text, "setrlimit(2) succeeded");
+                for (kind, wanted) in limits {
+                    let held = exit
+                        .rlimits
+                        .get(kind)
+                        .map_or_else(|| "unknown".to_owned(), ToString::to_string);
+                    add(
+                        &format!("rlimit {kind}"),
+                        wanted.to_string(),
+                        held,
+                        "getrlimit(2) in the job's process",
+                    );
+                }
             }
             _ => {}
         }
     }
-    let mut masks = BTreeMap::new();
+    const AGAIN: &str = "looked at again by PID 1 after its last step";
+    let mut counts = BTreeMap::new();
     for step in &plan.init {
         match step {
-            InitStep::Mask(paths) => drop(masks.insert("masked-paths", paths.len())),
-            InitStep::ReadOnly(paths) => drop(masks.insert("read-only-paths", paths.len())),
-            InitStep::RootReadOnly => drop(masks.insert("root read-only", 1)),
-            InitStep::SessionKeyring => drop(masks.insert("session keyring", 1)),
-            InitStep::NotDumpable => drop(masks.insert("PID 1 not dumpable", 1)),
+            InitStep::Mask(paths) => drop(counts.insert("masked-paths", (paths.len(), AGAIN))),
+            InitStep::ReadOnly(paths) => drop(counts.insert("read-only-paths", (paths.len(), AGAIN))),
+            InitStep::RootReadOnly => drop(counts.insert("root read-only", (1, AGAIN))),
+            InitStep::NotDumpable => drop(counts.insert("PID 1 not dumpable", (1, AGAIN))),
+            InitStep::SessionKeyring => {
+                counts.insert("session keyring", (1, "keyctl(2) of PID 1 gave a new one"));
+            }
             InitStep::Mount {
                 what: Mounted::Bind { read_only: true, .. },
                 ..
-            } => {
-                *masks.entry("read-only binds").or_default() += 1;
-            }
+            } => counts.entry("read-only binds").or_insert((0, AGAIN)).0 += 1,
             _ => {}
         }
     }
-    for (name, count) in masks {
-        add(
-            name,
-            count.to_string(),
-            count.to_string(),
-            "the step of PID 1 succeeded",
-        );
+    for (name, (count, how)) in counts {
+        add(name, count.to_string(), count.to_string(), how);
     }
     list
 }

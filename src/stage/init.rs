@@ -15,12 +15,13 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, write}
 
 use super::place::Places;
 use super::root::Detached;
-use super::{Bound, Child, Source, mounts, reaper, root, workload};
-use crate::plan::{InitStep, Tree};
+use super::{Bound, Child, Source, mounts, reaper, root, second_look, workload};
+use crate::plan::{InitStep, Mounted, Tree, WorkloadStep};
 use crate::profile::{Namespace, TimeOffsets};
 use crate::report::channel::Received;
 use crate::report::record::{Record, Stage};
 use crate::sys;
+use crate::units::Bytes;
 
 /// The exit code of a child that could not be set up; the launcher does not read it, the records say it.
 const SETUP_FAILED: i32 = 125;
@@ -34,6 +35,8 @@ struct Progress<'a> {
     places: Option<Places>,
     /// Writable layers, to ask at the end whether one was full.
     layers: Vec<OwnedFd>,
+    /// The places of optional binds whose source is missing.
+    left_out: Vec<String>,
 }
 
 /// Runs as PID 1 of the new namespaces and never returns.
@@ -43,6 +46,7 @@ pub(crate) fn run(child: Child<'_>) -> ! {
         detached: Detached::default(),
         places: None,
         layers: Vec::new(),
+        left_out: Vec::new(),
     };
     if let Err((stage, index, errno)) = prepare(&mut progress) {
         // Without a reader there is nobody to tell, and nothing has started.
@@ -73,9 +77,34 @@ fn prepare(progress: &mut Progress<'_>) -> Result<(), Failure> {
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         act(step, progress).map_err(|errno| (Stage::Init, index, errno))?;
     }
+    if progress.child.bound.receipt {
+        look_again(progress)?;
+    }
     // Cleared by the change of ids, so it comes after the steps; it says nothing when the launcher died
     // before this line, which the loop's watch on the status channel notices (PR_SET_PDEATHSIG(2const)).
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(at_start)
+}
+
+/// Checks what the receipt will say of the steps, and prepares what the job's process will check.
+///
+/// An end of a mount, such as that of the file system made here, waits for the kernel; a run without a receipt does not pay it.
+fn look_again(progress: &mut Progress<'_>) -> Result<(), Failure> {
+    let places = progress
+        .places
+        .as_ref()
+        .ok_or((Stage::Start, 0, Errno::ENOTDIR))?;
+    let plan = progress.child.plan;
+    for (index, step) in plan.init.iter().enumerate() {
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        second_look::holds(step, places, &progress.left_out).map_err(|errno| (Stage::Init, index, errno))?;
+    }
+    let landlock = |step: &WorkloadStep| matches!(step, WorkloadStep::Landlock(_));
+    if let Some(index) = plan.workload.iter().position(landlock) {
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        let made = root::memory(Some(Bytes(4096)), 0o555, root::PLAIN);
+        progress.child.beyond_rules = Some(made.map_err(|errno| (Stage::Workload, index, errno))?);
+    }
+    Ok(())
 }
 
 /// One step; the order is the plan's.
@@ -130,6 +159,11 @@ fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
         InitStep::Mount { at, what } => {
             let places = progress.places.as_ref().ok_or(Errno::ENOTDIR)?;
             let trees = &mut progress.child.trees;
+            if let Mounted::Bind { tree, .. } = what
+                && trees.get(tree).is_some_and(Vec::is_empty)
+            {
+                progress.left_out.push(at.clone());
+            }
             let layer = mounts::mount(places, at, what, trees, &mut progress.detached, bound)?;
             progress.layers.extend(layer);
             Ok(())

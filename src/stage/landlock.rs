@@ -1,10 +1,14 @@
 //! Landlock: the second wall, built for exactly the version that the plan names.
 
+use std::os::fd::OwnedFd;
+
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::place::Places;
 use crate::plan::{LandlockAccess, LandlockRules};
@@ -62,6 +66,19 @@ pub(super) fn restrict(rules: &LandlockRules, places: &Places) -> Result<(), Err
     match status.ruleset {
         RulesetStatus::FullyEnforced => Ok(()),
         RulesetStatus::PartiallyEnforced | RulesetStatus::NotEnforced => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// Opens a file system that no rule can name; only Landlock forbids it.
+///
+/// # Errors
+/// ENOTRECOVERABLE when it opens.
+pub(super) fn is_refused(beyond_rules: OwnedFd) -> Result<(), Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    match openat(&beyond_rules, ".", flags, Mode::empty()) {
+        Err(Errno::EACCES) => Ok(()),
+        Err(errno) => Err(errno),
+        Ok(_) => Err(Errno::ENOTRECOVERABLE),
     }
 }
 

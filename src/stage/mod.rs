@@ -13,7 +13,9 @@ mod mounts;
 mod place;
 pub(crate) mod probe;
 mod reaper;
+pub(crate) mod rlimits;
 pub(crate) mod root;
+mod second_look;
 mod verify;
 mod workload;
 
@@ -49,6 +51,8 @@ pub(crate) struct Bound {
     pub(crate) filters: Vec<Program>,
     /// Whether the job has a terminal of its own.
     pub(crate) tty: bool,
+    /// Whether a receipt will be written, for which more is looked at.
+    pub(crate) receipt: bool,
     /// What to ask instead of executing the command; none for a job that runs.
     pub(crate) probes: Vec<Probe>,
 }
@@ -80,6 +84,8 @@ pub(crate) struct Child<'a> {
     pub(crate) status: Channel,
     /// Standard input, output and error of the job; none for a terminal of its own.
     pub(crate) stdio: Option<[OwnedFd; 3]>,
+    /// A file system that is mounted nowhere, for the job's process to be refused.
+    pub(crate) beyond_rules: Option<OwnedFd>,
 }
 
 pub(crate) use init::run;

@@ -5,15 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, execve, getcwd, setsid};
 
 use super::place::{Kind, Places};
-use super::{Bound, Child, credentials, landlock, probe, verify};
+use super::{Bound, Child, credentials, landlock, probe, rlimits, verify};
 use crate::plan::WorkloadStep;
-use crate::profile::{Rlimit, RlimitValue};
 use crate::report::channel::Channel;
 use crate::report::record::{Record, Stage};
 use crate::sys;
@@ -28,6 +26,7 @@ pub(super) fn run(child: Child<'_>, places: Places) -> ! {
         status,
         trees,
         tasks,
+        beyond_rules,
         ..
     } = child;
     drop((status, trees, tasks));
@@ -36,6 +35,7 @@ pub(super) fn run(child: Child<'_>, places: Places) -> ! {
         places: Some(places),
         report,
         terminal: None,
+        beyond_rules,
         status_file: None,
     };
     let failed = |report: &Channel, stage, index, errno| -> ! {
@@ -63,6 +63,8 @@ struct Workload<'a> {
     /// The root; given up with the other descriptors.
     places: Option<Places>,
     report: Channel,
+    /// What Landlock must keep this process from, where that is looked at.
+    beyond_rules: Option<OwnedFd>,
     /// The job's own terminal, to become its controlling one.
     terminal: Option<OwnedFd>,
     /// This process's status, opened while any file can be.
@@ -101,9 +103,9 @@ impl Workload<'_> {
                     None => Ok(()),
                 }
             }
-            WorkloadStep::Rlimits(limits) => {
-                limits.iter().try_for_each(|(kind, value)| rlimit(*kind, *value))
-            }
+            WorkloadStep::Rlimits(limits) => limits
+                .iter()
+                .try_for_each(|(kind, value)| rlimits::set(*kind, *value)),
             WorkloadStep::Credentials {
                 user,
                 group,
@@ -131,7 +133,10 @@ impl Workload<'_> {
             }
             WorkloadStep::NoNewPrivileges => prctl::set_no_new_privs(),
             WorkloadStep::Workdir(_) => self.workdir(),
-            WorkloadStep::Landlock(rules) => landlock::restrict(rules, self.places()?),
+            WorkloadStep::Landlock(rules) => {
+                landlock::restrict(rules, self.places()?)?;
+                self.beyond_rules.take().map_or(Ok(()), landlock::is_refused)
+            }
             WorkloadStep::CloseDescriptors => {
                 self.close_descriptors()?;
                 // Every plan has this step, and has it right before the filters, which may forbid what follows here.
@@ -194,36 +199,6 @@ impl Workload<'_> {
         )?)?);
         drop(status);
         sys::process::close_from(5)
-    }
-}
-
-/// A hard limit above this process's own is lowered to it: only a tighter one can be set without privilege (setrlimit(2)).
-fn rlimit(kind: Rlimit, value: RlimitValue) -> Result<(), Errno> {
-    let resource = resource(kind);
-    let (_, own_hard) = getrlimit(resource)?;
-    let hard = value.hard.unwrap_or(nix::libc::RLIM_INFINITY).min(own_hard);
-    let soft = value.soft.unwrap_or(nix::libc::RLIM_INFINITY).min(hard);
-    setrlimit(resource, soft, hard)
-}
-
-fn resource(kind: Rlimit) -> Resource {
-    match kind {
-        Rlimit::As => Resource::RLIMIT_AS,
-        Rlimit::Core => Resource::RLIMIT_CORE,
-        Rlimit::Cpu => Resource::RLIMIT_CPU,
-        Rlimit::Data => Resource::RLIMIT_DATA,
-        Rlimit::Fsize => Resource::RLIMIT_FSIZE,
-        Rlimit::Locks => Resource::RLIMIT_LOCKS,
-        Rlimit::Memlock => Resource::RLIMIT_MEMLOCK,
-        Rlimit::Msgqueue => Resource::RLIMIT_MSGQUEUE,
-        Rlimit::Nice => Resource::RLIMIT_NICE,
-        Rlimit::Nofile => Resource::RLIMIT_NOFILE,
-        Rlimit::Nproc => Resource::RLIMIT_NPROC,
-        Rlimit::Rss => Resource::RLIMIT_RSS,
-        Rlimit::Rtprio => Resource::RLIMIT_RTPRIO,
-        Rlimit::Rttime => Resource::RLIMIT_RTTIME,
-        Rlimit::Sigpending => Resource::RLIMIT_SIGPENDING,
-        Rlimit::Stack => Resource::RLIMIT_STACK,
     }
 }
 

@@ -247,3 +247,66 @@ fn a_set_up_that_outlasts_the_wall_ends_at_it() {
         assert_eq!(ran.value("/verdict"), "wall");
     }
 }
+
+/// Calls that say that they succeeded and did nothing: what a receipt would claim is read back from the kernel first.
+#[test]
+fn a_protection_that_only_pretends_stops_the_run() {
+    if !std::path::Path::new("/usr/bin/strace").exists() {
+        crate::support::skip!("no strace");
+    }
+    let traced = |call: &str, inject: &[String]| {
+        let mut words = vec!["strace", "-f", "-qqq", "-o", "trace", "-e"];
+        let trace = format!("trace={call}");
+        words.push(&trace);
+        words.extend(inject.iter().map(String::as_str));
+        Test::command(&["/bin/echo", "ran"])
+            .with("security.read-only-paths = []")
+            .wrapped(&words)
+            .report()
+    };
+    // The call, which of its calls in a process (`last` of PID 1's), and the words of the step that must stop.
+    for (call, number, step) in [
+        ("landlock_restrict_self", "1", "landlock ABI "),
+        ("prlimit64", "2", "rlimits ("),
+        ("mount_setattr", "1+", "mount /etc/alternatives (bind, read-only)"),
+        ("move_mount", "last", "mask /proc/"),
+    ] {
+        for caller in callers(Some(&[Caller::Root, Caller::Tester])) {
+            // The first run asks the host, in children of its own; this one remembers.
+            let (first, room) = traced(call, &[]).start(caller).unwrap().end_of_all();
+            assert_eq!(
+                (first.status, first.stdout.as_str()),
+                (0, "ran\n"),
+                "{}",
+                first.stderr
+            );
+            let trace = fs::read_to_string(first.folder.join("trace")).unwrap();
+            let process = |line: &str| line.split(' ').next().map(str::to_owned);
+            let calls: Vec<_> = trace
+                .lines()
+                .filter(|line| line.contains(&format!("{call}(")))
+                .map(process)
+                .collect();
+            let last = calls
+                .iter()
+                .filter(|process| Some(*process) == calls.last())
+                .count();
+            let number = number.replace("last", &last.to_string());
+            let inject = ["-e".to_owned(), format!("inject={call}:retval=0:when={number}")];
+            let streams = std::array::from_fn(|_| Stdio::piped());
+            let ran = traced(call, &inject)
+                .start_in(room, caller, streams)
+                .unwrap()
+                .finish();
+            let stderr = caller.without_notice(&ran.stderr);
+            let told = stderr.contains(step)
+                && stderr.ends_with(": the kernel's own account differs from the plan\n")
+                && stderr.lines().count() == 1;
+            assert!(
+                told && ran.status == 125 && ran.stdout.is_empty(),
+                "{call}: {} {stderr}",
+                ran.status
+            );
+        }
+    }
+}

@@ -289,7 +289,11 @@ fn every_process_has_its_rlimits() {
     Test::sh("ulimit -Hn")
         .wrapped(&["/bin/sh", "-c", "ulimit -n 512; exec \"$@\"", "sh"])
         .stdout("512\n")
-        .run();
+        .report()
+        .each(|ran| {
+            let (requested, enforced) = ran.protection("rlimit nofile");
+            assert_eq!((requested.as_str(), enforced.as_str()), ("1024:4096", "512"));
+        });
 }
 
 #[test]
@@ -323,6 +327,7 @@ fn the_receipt_says_what_the_kernel_holds() {
                 assert_eq!(one["requested"], one["enforced"], "{one:#}");
             }
             assert_eq!(ran.protection("cgroup pids.max").1, "33");
+            assert_eq!(ran.protection("rlimit nofile").1, "1024:4096");
             let memory = ["cgroup memory.limit_in_bytes", "cgroup memory.max"];
             let memory = list
                 .iter()
