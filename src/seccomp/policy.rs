@@ -65,6 +65,9 @@ pub enum PolicyError {
     Program(#[from] ProgramError),
 }
 
+/// A system call: its name and its number.
+type Call<'a> = (&'a str, u32);
+
 impl Policy {
     /// Everything that is wrong with the names, `allow` first.
     pub fn problems(&self) -> Vec<PolicyError> {
@@ -92,6 +95,16 @@ impl Policy {
 
     /// The names of this architecture that are allowed, and those that are refused with EPERM, each sorted.
     pub fn names(&self, arch: Arch) -> (Vec<&str>, Vec<&str>) {
+        let (allowed, forbidden) = self.calls(arch);
+        let name = |(name, _)| name;
+        (
+            allowed.into_iter().map(name).collect(),
+            forbidden.into_iter().map(name).collect(),
+        )
+    }
+
+    /// As [`Policy::names`], each with its number.
+    fn calls(&self, arch: Arch) -> (Vec<Call<'_>>, Vec<Call<'_>>) {
         let removed: &[&str] = match self.base {
             Base::Default => &[],
             Base::NoPtrace => PTRACE,
@@ -110,20 +123,20 @@ impl Policy {
             allowed.remove(name.as_str());
             forbidden.insert(name);
         }
-        let here = |name: &&str| table::number(name, arch).is_some();
+        let here = |name| Some((name, table::number(name, arch)?));
         (
-            allowed.into_iter().filter(here).collect(),
-            forbidden.into_iter().filter(here).collect(),
+            allowed.into_iter().filter_map(here).collect(),
+            forbidden.into_iter().filter_map(here).collect(),
         )
     }
 
     /// The answers by number; a number that is not here is unknown.
     pub(super) fn verdicts(&self, arch: Arch) -> BTreeMap<u32, Verdict> {
-        let (allowed, forbidden) = self.names(arch);
-        let with = |verdict| move |name: &str| Some((table::number(name, arch)?, verdict));
-        let allowed = allowed.into_iter().filter_map(with(Verdict::Allow));
+        let (allowed, forbidden) = self.calls(arch);
+        let with = |verdict| move |(_, number)| (number, verdict);
+        let allowed = allowed.into_iter().map(with(Verdict::Allow));
         allowed
-            .chain(forbidden.into_iter().filter_map(with(Verdict::Forbid)))
+            .chain(forbidden.into_iter().map(with(Verdict::Forbid)))
             .collect()
     }
 }
