@@ -36,19 +36,23 @@ pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// Writes a value in one call, as the kernel wants it: a second write would be a second value.
 pub(super) fn write(path: &Path, value: &str) -> Result<(), Error> {
-    OpenOptions::new()
+    write_each(path, &[value])
+}
+
+/// Writes values to one file, one call each.
+pub(super) fn write_each(path: &Path, values: &[impl AsRef<str>]) -> Result<(), Error> {
+    let failed = |cause: &io::Error| error(Act::Write, path, cause);
+    let mut file = OpenOptions::new()
         .write(true)
         .open(path)
-        .and_then(|mut file| file.write(value.as_bytes()))
-        .map_err(|e| error(Act::Write, path, &e))
-        .and_then(|written| match written == value.len() {
-            true => Ok(()),
-            false => Err(Error::File {
-                act: Act::Write,
-                path: shown(path),
-                errno: Errno::EIO,
-            }),
-        })
+        .map_err(|e| failed(&e))?;
+    for value in values {
+        let value = value.as_ref().as_bytes();
+        if file.write(value).map_err(|e| failed(&e))? != value.len() {
+            return Err(failed(&Errno::EIO.into()));
+        }
+    }
+    Ok(())
 }
 
 /// Removes a group's directory; one that is gone already is no error.

@@ -12,7 +12,6 @@ use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::blkio::BlkIoController;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::cpuset::CpuSetController;
-use cgroups_rs::fs::devices::{DevicePermissions, DeviceType, DevicesController};
 use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
 use serde::Serialize;
@@ -91,7 +90,16 @@ pub(crate) struct Enforced {
 }
 
 /// The device nodes that every job may open: null, zero, full, random, urandom, tty, ptmx, and terminals behind it.
-const DEVICES: [(i64, i64); 8] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, -1)];
+const DEVICES: [(u32, &str); 8] = [
+    (1, "3"),
+    (1, "5"),
+    (1, "7"),
+    (1, "8"),
+    (1, "9"),
+    (5, "0"),
+    (5, "2"),
+    (136, "*"),
+];
 
 impl Limits {
     /// The controllers that must be there.
@@ -301,26 +309,12 @@ impl Holder<'_> {
         Ok(())
     }
 
+    /// Each line is a write of its own: the kernel takes one device at a time. cgroups-rs would open the file for each,
+    /// which is most of what this group costs a start.
     fn devices(&mut self) -> Result<(), Error> {
-        use DevicePermissions::{MkNod, Read, Write};
-        let devices = DevicesController::new(self.dir.into(), self.dir.into());
-        self.written(
-            "devices.deny",
-            devices.deny_device(DeviceType::All, -1, -1, &[Read, Write, MkNod]),
-        )?;
-        let mut wanted = Vec::new();
-        for (major, minor) in DEVICES {
-            self.written(
-                "devices.allow",
-                devices.allow_device(DeviceType::Char, major, minor, &[Read, Write]),
-            )?;
-            let minor = if minor < 0 {
-                "*".to_owned()
-            } else {
-                minor.to_string()
-            };
-            wanted.push(format!("c {major}:{minor} rw"));
-        }
+        let wanted = DEVICES.map(|(major, minor)| format!("c {major}:{minor} rw"));
+        file::write(&self.dir.join("devices.deny"), "a")?;
+        file::write_each(&self.dir.join("devices.allow"), &wanted)?;
         self.check("devices.list", &wanted.join("\n"), |text| {
             text.lines().collect::<BTreeSet<_>>() == wanted.iter().map(String::as_str).collect()
         })
