@@ -71,13 +71,7 @@ pub(super) fn mount(
     move_mount(dev.as_fd(), target.as_fd())?;
     for (name, node) in devices {
         let make = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        openat(&dev, name, make, Mode::from_bits_truncate(0o666))?;
-        let place = openat(
-            &dev,
-            name,
-            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )?;
+        let place = openat(&dev, name, make, Mode::from_bits_truncate(0o666))?;
         move_mount(node.as_fd(), place.as_fd())?;
     }
     directory(&dev, "pts")?;

@@ -125,14 +125,8 @@ fn file(places: &Places, at: &str, text: &[u8]) -> Result<(), Errno> {
     const NAME: &str = ".file";
     let dev = places.open_strictly("/dev")?;
     let make = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    let written = openat(&dev, NAME, make, Mode::from_bits_truncate(0o644))?;
-    File::from(written).write_all(text).map_err(from_io)?;
-    let made = openat(
-        &dev,
-        NAME,
-        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
+    let mut made = File::from(openat(&dev, NAME, make, Mode::from_bits_truncate(0o644))?);
+    made.write_all(text).map_err(from_io)?;
     let tree = open_tree(made.as_fd(), c"")?;
     set_attributes(
         tree.as_fd(),

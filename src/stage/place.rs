@@ -145,16 +145,18 @@ fn names_backwards(path: &Path) -> Vec<OsString> {
     names.map(|part| part.as_os_str().to_owned()).rev().collect()
 }
 
-/// Makes a directory or an empty file, and opens it for reference.
+/// Makes a directory or an empty file, open to be mounted on.
 fn make_at(parent: &OwnedFd, name: &OsStr, kind: Kind) -> Result<OwnedFd, Errno> {
     match kind {
         Kind::File => {
             // O_EXCL: what has appeared meanwhile is an error, never opened.
             let make = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-            drop(openat(parent, name, make, Mode::from_bits_truncate(0o644))?);
+            openat(parent, name, make, Mode::from_bits_truncate(0o644))
         }
-        Kind::Directory => mkdirat(parent, name, Mode::from_bits_truncate(0o755))?,
+        Kind::Directory => {
+            mkdirat(parent, name, Mode::from_bits_truncate(0o755))?;
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            openat(parent, name, flags, Mode::empty())
+        }
     }
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(parent, name, flags, Mode::empty())
 }
