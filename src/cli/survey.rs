@@ -29,7 +29,7 @@ pub(super) struct Survey {
 /// # Errors
 /// When the folder of run state is not this user's.
 pub(super) fn survey(settings: &Settings, project: Option<(&Project, &Job)>) -> Result<Survey, Failure> {
-    let questions = project.map_or_else(Questions::default, |(_, job)| job.questions());
+    let questions = project.map_or_else(any_job, |(_, job)| job.questions());
     let site = Site::find();
     let cgroup = probe::control_groups(&site);
     let run_dir = settings.existing_run_dir()?;
@@ -46,6 +46,14 @@ pub(super) fn survey(settings: &Settings, project: Option<(&Project, &Job)>) -> 
         facts: probe::probe(&questions, &context),
         site,
     })
+}
+
+/// What any job may ask, whatever its manifest says.
+fn any_job() -> Questions {
+    Questions {
+        host_root: true,
+        ..Questions::default()
+    }
 }
 
 /// The declared variables of a job with their values; none where the environment has none and there is no default.

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::{Job, Mount, Text};
+use crate::image::Source;
 
 /// What a job must know of its host: the input of the probe. Pure data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Questions {
     /// Bind sources and block devices, as the manifest writes them.
     pub paths: BTreeSet<Text>,
+    /// Whether the root file system is made of the host's own.
+    pub host_root: bool,
 }
 
 impl Job {
@@ -21,6 +24,7 @@ impl Job {
         let devices = self.hold.limits.io.keys().map(Text::literal);
         Questions {
             paths: binds.chain(devices).collect(),
+            host_root: self.image.value == Source::Host,
         }
     }
 }

@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::facts::{CgroupSupport, FACTS_VERSION, Facts};
+use super::facts::{CgroupSupport, FACTS_VERSION, Facts, RootFacts};
 use crate::profile::Questions;
 use crate::seccomp::Arch;
 use crate::sys;
@@ -71,7 +71,10 @@ pub fn probe(questions: &Questions, context: &Context<'_>) -> Facts {
         landlock_abi: sys::landlock::abi(),
         cgroup: context.cgroup.clone(),
         store: tried.store,
-        root: paths::root(Path::new("/")),
+        root: match questions.host_root {
+            true => paths::root(Path::new("/")),
+            false => RootFacts::default(),
+        },
         path: seen.into_iter().map(|(key, seen)| (key, seen.facts)).collect(),
         variable: context
             .variables
