@@ -303,7 +303,7 @@ impl Running {
 
     /// Ends what there is of a sandbox whose set-up failed.
     fn abandon(self, error: LaunchError) -> LaunchError {
-        let Exit { undo, .. } = self.end_and_collect();
+        let Exit { undo, .. } = self.end_and_collect(None);
         if undo.is_empty() {
             return error;
         }

@@ -12,7 +12,7 @@ use super::error::words;
 use super::start::Running;
 use super::stdio::Pump;
 use super::{Ended, Exit, signals, stdio};
-use crate::cgroup::Counters;
+use crate::cgroup::{Counters, Group};
 use crate::plan::{Plan, WorkloadStep};
 use crate::profile::{Rlimit, RlimitValue};
 use crate::report::channel::Received;
@@ -104,7 +104,11 @@ impl Running {
         // What ended at a limit does not wait for a reader that may never come.
         self.drain((watch.ended != Ended::Itself).then(|| Instant::now() + LAST_WORDS));
         let has_init = self.prepared.plan.exec.init;
-        let mut exit = self.end_and_collect();
+        // A job that has ended by itself is counted while PID 1 ends, which takes the kernel as long; one that is ended is
+        // counted when all of it is dead.
+        let counted = status.and(self.prepared.group.as_ref()).map(Group::counters);
+        let counted = counted.filter(|_| watch.ended == Ended::Itself);
+        let mut exit = self.end_and_collect(counted);
         // How PID 1 ended is how the job did only where they are one: an init that ends without a record has failed.
         if has_init {
             exit.status = status;
@@ -254,8 +258,8 @@ impl Running {
         interrupted
     }
 
-    /// Ends PID 1 if it lives, reads the counters, and removes what was made.
-    pub(super) fn end_and_collect(mut self) -> Exit {
+    /// Ends PID 1 if it lives, reads the counters unless that was done, and removes what was made.
+    pub(super) fn end_and_collect(mut self, counted: Option<Counters>) -> Exit {
         let mut undo = std::mem::take(&mut self.not_swept);
         match process::signal(self.init_fd.as_fd(), Signal::SIGKILL as i32) {
             Ok(()) | Err(Errno::ESRCH) => {}
@@ -276,7 +280,7 @@ impl Running {
         });
         let (mut counters, mut limits) = (Counters::default(), Vec::new());
         if let Some(group) = self.prepared.group.take() {
-            counters = group.counters();
+            counters = counted.unwrap_or_else(|| group.counters());
             limits = group.enforced().to_vec();
             if let Err(error) = group.remove() {
                 undo.push(error.to_string());
