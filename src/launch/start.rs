@@ -1,6 +1,7 @@
 //! The clone, the steps that need the child, and the wait until it runs.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -316,12 +317,13 @@ impl Running {
 
 /// A child is a copy of one thread; a lock that another one holds would stay locked in it for ever.
 fn one_thread() -> Result<(), LaunchError> {
-    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
-    match threads {
-        Ok(1) => Ok(()),
-        Ok(more) => Err(LaunchError::setup(
+    // Two links are the folder's own, the others its subfolders', one each thread (proc_task_getattr, fs/proc/base.c).
+    let links = std::fs::metadata("/proc/self/task").map(|about| about.nlink());
+    match links {
+        Ok(3) => Ok(()),
+        Ok(links) => Err(LaunchError::setup(
             "clone PID 1",
-            format!("the launcher has {more} threads"),
+            format!("the launcher has {} threads", links.saturating_sub(2)),
         )),
         Err(error) => Err(LaunchError::setup("/proc/self/task", io_words(&error))),
     }
