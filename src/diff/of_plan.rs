@@ -69,6 +69,7 @@ impl Held {
             let measure = Measure::Neutral(texts.join("; "));
             held.put_else(format!("notices.{about}"), measure, missing(), None);
         }
+        held.of_cgroup(plan.cgroup().cloned().unwrap_or_default());
         held.host_steps(before_clone);
         held.child_steps(with_child);
         held.init_steps(init);
@@ -90,16 +91,18 @@ impl Held {
     }
 
     fn host_steps(&mut self, steps: &[HostStep]) {
-        let mut cgroup = None;
-        let mut layer_file = None;
         for step in steps {
             match step {
-                HostStep::Cgroup(found) => cgroup = Some(found.clone()),
-                // What appears of it is told by the mount or the root.
-                HostStep::TakeTree(_) => {}
-                HostStep::LayerFile { size } => layer_file = Some(*size),
+                // What appears of a tree is told by the mount or the root, and the group is told whenever it is made.
+                HostStep::Cgroup(_) | HostStep::TakeTree(_) => {}
+                HostStep::LayerFile { size } => {
+                    self.put("root.size", Measure::at_most(Some(*size), |size| size.0), None);
+                }
             }
         }
+    }
+
+    fn of_cgroup(&mut self, cgroup: Cgroup) {
         let Cgroup {
             controllers,
             memory,
@@ -108,7 +111,7 @@ impl Held {
             cpuset,
             io,
             devices,
-        } = cgroup.unwrap_or_default();
+        } = cgroup;
         let names: Vec<String> = controllers
             .iter()
             .map(|(name, version)| format!("{name} v{version}"))
@@ -150,14 +153,12 @@ impl Held {
                 );
             }
         }
-        if let Some(size) = layer_file {
-            self.put("root.size", Measure::at_most(Some(size), |size| size.0), None);
-        }
     }
 
     fn child_steps(&mut self, steps: &[ChildStep]) {
         for step in steps {
             match step {
+                ChildStep::Cgroup(_) => {}
                 ChildStep::MapIds(mapping) => {
                     self.put(
                         "ids",

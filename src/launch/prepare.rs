@@ -53,7 +53,7 @@ pub(crate) struct Context<'a> {
     pub(crate) claims: &'a [Claim],
 }
 
-/// A plan with everything that its start needs; nothing of the job exists yet but its control group.
+/// A plan with everything that its start needs; nothing of the job exists yet but perhaps its control group.
 pub(crate) struct Prepared {
     pub(super) plan: Plan,
     pub(super) bound: Bound,
@@ -61,6 +61,8 @@ pub(crate) struct Prepared {
     /// Those that the launcher is sent, blocked since before anything was made.
     pub(super) signals: SignalFd,
     pub(super) group: Option<Group>,
+    /// What the group is to hold that is made beside PID 1.
+    pub(super) group_limits: Limits,
     /// Where the group stands, and perhaps those of dead runs.
     pub(super) site: Option<Site>,
     pub(super) trees: BTreeMap<Tree, Vec<OwnedFd>>,
@@ -105,6 +107,13 @@ pub(crate) fn prepare(plan: Plan, mut context: Context<'_>) -> Result<Prepared, 
             bound.sources.insert(tree.clone(), sources);
         }
     }
+    let group_limits = match plan.cgroup() {
+        Some(wanted) if made.group.is_none() => {
+            made.site = Some(context.site.clone());
+            limits(wanted, context).map_err(|cause| LaunchError::setup("control group", cause))?
+        }
+        _ => Limits::default(),
+    };
     let Made {
         group,
         site,
@@ -118,6 +127,7 @@ pub(crate) fn prepare(plan: Plan, mut context: Context<'_>) -> Result<Prepared, 
         maps,
         signals,
         group,
+        group_limits,
         site,
         trees,
         layer_file,
@@ -138,10 +148,9 @@ struct Made {
 fn act(step: &HostStep, context: &Context<'_>, maps: &Maps, made: &mut Made) -> Result<(), String> {
     match step {
         HostStep::Cgroup(wanted) => {
-            let name = format!("{}{}", cgroup::PREFIX, run_id());
             let limits = limits(wanted, context)?;
             let site = made.site.insert(context.site.clone());
-            made.group = Some(Group::create(site, &name, &limits).map_err(|error| error.to_string())?);
+            made.group = Some(make_group(site, &limits)?);
         }
         HostStep::TakeTree(tree) => {
             let mut taken = Vec::new();
@@ -158,6 +167,12 @@ fn act(step: &HostStep, context: &Context<'_>, maps: &Maps, made: &mut Made) -> 
         }
     }
     Ok(())
+}
+
+/// Makes the run's own control group.
+pub(super) fn make_group(site: &Site, limits: &Limits) -> Result<Group, String> {
+    let name = format!("{}{}", cgroup::PREFIX, run_id());
+    Group::create(site, &name, limits).map_err(|error| error.to_string())
 }
 
 /// Opens the place of a tree for reference only; none where an optional one is missing.

@@ -125,7 +125,7 @@ fn remove_as_root(path: &Path) -> Result<(), String> {
             drop(there);
             let go = maps
                 .write(child)
-                .and_then(|()| here.send(Record::Go, None).map_err(words));
+                .and_then(|()| here.send(Record::Go, &[]).map_err(words));
             // Without its maps the child sees an end of the channel.
             drop(here);
             let status = process::wait(child).map_err(words)?.status;

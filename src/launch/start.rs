@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::error::{LaunchError, io_words, words};
 use super::ids;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, make_group};
 use super::stdio::{self, Pump, RawMode, Streams};
 use super::wall_timer::WallTimer;
 use super::{Ended, Exit, overlay, signals};
@@ -77,18 +77,15 @@ impl Prepared {
                     bound,
                     trees,
                     layer_file,
-                    group,
                     signals,
                     ..
                 } = self;
                 drop(signals);
-                let tasks = group.iter().flat_map(Group::tasks).collect();
                 stage::run(Child {
                     plan: &plan,
                     bound: &bound,
                     trees,
                     layer_file,
-                    tasks,
                     report: child_report,
                     status: child_status,
                     stdio,
@@ -97,11 +94,6 @@ impl Prepared {
             }
         };
         drop((child_report, child_status, stdio));
-        let namespaces = if self.bound.receipt {
-            namespaces_of(init)
-        } else {
-            Vec::new()
-        };
         let mut running = Running {
             prepared: self,
             init,
@@ -112,7 +104,7 @@ impl Prepared {
             raw_mode: None,
             started,
             wall_timer,
-            namespaces,
+            namespaces: Vec::new(),
             verified: false,
             ended: Ended::Itself,
             answers: Vec::new(),
@@ -165,7 +157,19 @@ impl Running {
                 Err(cause) => return Err(LaunchError::step("child", index, total, &step, cause)),
             }
         }
-        match report.send(Record::Go, overlay.as_ref().map(AsFd::as_fd)) {
+        if self.prepared.plan.alone() > 0 {
+            self.wait_until_unshared(report)?;
+        }
+        if self.prepared.bound.receipt {
+            self.namespaces = namespaces_of(self.init);
+        }
+        let tasks: Vec<_> = self.prepared.group.iter().flat_map(Group::tasks).collect();
+        let joined = match tasks.as_slice() {
+            [] => Ok(()),
+            tasks => report.send(Record::Cgroup, tasks),
+        };
+        let overlay: Vec<_> = overlay.iter().map(AsFd::as_fd).collect();
+        match joined.and_then(|()| report.send(Record::Go, &overlay)) {
             // A PID 1 that is gone has said why, or its end says enough: the reading below tells.
             Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
             Err(errno) => return Err(LaunchError::setup("start PID 1", words(errno))),
@@ -180,6 +184,11 @@ impl Running {
 
     fn act(&mut self, step: &ChildStep) -> Result<Option<OwnedFd>, String> {
         match step {
+            ChildStep::Cgroup(_) => {
+                let prepared = &mut self.prepared;
+                let site = prepared.site.as_ref().ok_or("no place for a group")?;
+                prepared.group = Some(make_group(site, &prepared.group_limits)?);
+            }
             ChildStep::MapIds(_) => self.prepared.maps.write(self.init)?,
             ChildStep::IdmapTree { tree, owner } => self.idmap(tree, owner)?,
             ChildStep::MountOverlay { size } => {
@@ -216,14 +225,18 @@ impl Running {
         Ok(())
     }
 
+    /// Waits until PID 1 has made its own namespaces; its other steps wait for this process.
+    fn wait_until_unshared(&self, report: &Channel) -> Result<(), LaunchError> {
+        self.wait_for(report)?;
+        match self.receive(report)? {
+            Received::Record(Record::Unshared, _) => Ok(()),
+            Received::Record(..) => Err(LaunchError::setup("report of PID 1", "an unexpected record")),
+            Received::Eof => Err(died()),
+        }
+    }
+
     /// Reads the child's records until its program is executed.
     fn wait_until_running(&mut self, report: &Channel) -> Result<(), LaunchError> {
-        let died = || {
-            LaunchError::setup(
-                "set-up",
-                "PID 1 or the job was killed before the job's program ran",
-            )
-        };
         let mut ready = false;
         let output = self.prepared.plan.watch.output.map(|bytes| bytes.0);
         loop {
@@ -231,25 +244,9 @@ impl Running {
             if !ready || !self.prepared.bound.probes.is_empty() {
                 self.wait_for(report)?;
             }
-            let received = report
-                .receive()
-                .map_err(|errno| LaunchError::setup("report of PID 1", words(errno)))?;
-            match received {
-                Received::Record(Record::Failed(stage, index, errno), _) => {
-                    // In the plan's words: a variable's value may be a secret.
-                    let program = self.prepared.plan.exec.argv.first();
-                    let program = program.map_or_else(String::new, |word| {
-                        word.as_literal().map_or_else(|| word.to_string(), str::to_owned)
-                    });
-                    return Err(LaunchError::from_record(
-                        &self.prepared.plan,
-                        &program,
-                        stage,
-                        index,
-                        errno,
-                    ));
-                }
-                Received::Record(Record::Terminal, Some(master)) => {
+            match self.receive(report)? {
+                Received::Record(Record::Terminal, mut master) => {
+                    let master = master.pop().ok_or_else(died)?;
                     let pumps = stdio::connect_terminal(&master, output);
                     self.pumps =
                         pumps.map_err(|errno| LaunchError::setup("terminal of the job", words(errno)))?;
@@ -277,6 +274,23 @@ impl Running {
             self.ended = Ended::Wall;
         }
         self.ended == Ended::Wall
+    }
+
+    /// The next record; a failure of PID 1's or the job's is this process's own.
+    fn receive(&self, report: &Channel) -> Result<Received, LaunchError> {
+        let received = report
+            .receive()
+            .map_err(|errno| LaunchError::setup("report of PID 1", words(errno)))?;
+        let Received::Record(Record::Failed(stage, index, errno), _) = received else {
+            return Ok(received);
+        };
+        // In the plan's words: a variable's value may be a secret.
+        let plan = &self.prepared.plan;
+        let program = plan.exec.argv.first();
+        let program = program.map_or_else(String::new, |word| {
+            word.as_literal().map_or_else(|| word.to_string(), str::to_owned)
+        });
+        Err(LaunchError::from_record(plan, &program, stage, index, errno))
     }
 
     /// Waits for a record; an interrupt of the caller ends the set-up.
@@ -313,6 +327,13 @@ impl Running {
             undo: undo.join("; "),
         }
     }
+}
+
+fn died() -> LaunchError {
+    LaunchError::setup(
+        "set-up",
+        "PID 1 or the job was killed before the job's program ran",
+    )
 }
 
 /// A child is a copy of one thread; a lock that another one holds would stay locked in it for ever.

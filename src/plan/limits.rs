@@ -1,7 +1,7 @@
 //! What bounds a job as a whole: the control group, and what the launcher watches.
 
 use super::given::{Found, Given, asker};
-use super::{Cgroup, HostStep, Watch, codes, signal};
+use super::{Cgroup, Watch, codes, signal};
 use crate::host::facts::{CgroupSupport, Facts, PathKind};
 use crate::profile::{Enforce, Limit, Mount, Root};
 use crate::units::{Bytes, MilliCpus, Millis};
@@ -10,7 +10,7 @@ use crate::units::{Bytes, MilliCpus, Millis};
 type Controller = (&'static str, u8);
 
 /// The control group that holds the job's limits; none where nothing needs one.
-pub(super) fn cgroup(given: Given<'_>, found: &mut Found) -> Option<HostStep> {
+pub(super) fn cgroup(given: Given<'_>, found: &mut Found) -> Option<Cgroup> {
     let limits = &given.job.hold.limits;
     processors(given, found);
     in_memory(given, found);
@@ -48,7 +48,7 @@ pub(super) fn cgroup(given: Given<'_>, found: &mut Found) -> Option<HostStep> {
     {
         cgroup.controllers.insert(name.to_owned(), 2);
     }
-    Some(HostStep::Cgroup(cgroup))
+    Some(cgroup)
 }
 
 /// What the launcher itself watches.
@@ -238,7 +238,7 @@ mod tests {
     fn limits_need_controllers_that_the_caller_may_use() {
         let mut sample = sample::strict();
         assert_eq!(
-            sample.plan().before_clone[0].to_string(),
+            sample.plan().with_child[1].to_string(),
             "cgroup (memory 512MiB without swap, pids 128, devices closed; controllers devices v1, memory v1, pids v1)"
         );
         sample.facts.caller = Caller::User;

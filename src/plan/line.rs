@@ -92,6 +92,7 @@ impl Display for Tree {
 impl Display for ChildStep {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            ChildStep::Cgroup(cgroup) => write!(f, "cgroup ({cgroup})"),
             ChildStep::MapIds(mapping) => write!(f, "map ids ({mapping})"),
             ChildStep::IdmapTree { tree, owner } => match owner {
                 TreeOwner::Same => write!(f, "idmap {tree} (the same ids)"),

@@ -76,6 +76,27 @@ pub struct Plan {
     pub notices: Vec<Notice>,
 }
 
+impl Plan {
+    /// How many of PID 1's first steps need nothing of the launcher: it makes these namespaces while the launcher works.
+    pub(crate) fn alone(&self) -> usize {
+        let alone = |step: &&InitStep| matches!(step, InitStep::Unshare(_));
+        self.init.iter().take_while(alone).count()
+    }
+
+    /// The control group of the run, whenever it is made.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        let host = self.before_clone.iter().find_map(|step| match step {
+            HostStep::Cgroup(cgroup) => Some(cgroup),
+            _ => None,
+        });
+        let child = self.with_child.iter().find_map(|step| match step {
+            ChildStep::Cgroup(cgroup) => Some(cgroup),
+            _ => None,
+        });
+        host.or(child)
+    }
+}
+
 /// Where a root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::given::{Found, Given};
 use super::user::{self, Person};
 use super::{
-    ChildStep, HostStep, IdMapping, Image, ImageKind, InitStep, Mounted, Plan, PlannedImage, Request, Tree,
-    VERSION, WorkloadStep, codes, command, host_root, ids, landlock, limits, mounts, network, root, security,
+    Cgroup, ChildStep, HostStep, IdMapping, Image, ImageKind, InitStep, Mounted, Plan, PlannedImage, Request,
+    Tree, VERSION, WorkloadStep, codes, command, host_root, ids, landlock, limits, mounts, network, root,
+    security,
 };
 use crate::host::facts::{Facts, Feature};
 use crate::problem::Problems;
@@ -48,11 +49,24 @@ fn drafted(given: Given<'_>, found: &mut Found) -> Plan {
     let workload = workload(given, &person, &mounts.places, root.writable, found);
 
     let trees: Vec<Tree> = root.trees.iter().chain(mounts.trees()).cloned().collect();
-    let old_hierarchy = matches!(&cgroup, Some(HostStep::Cgroup(cgroup)) if cgroup.controllers.values().any(|version| *version == 1));
+    let is_of = |number| move |cgroup: &Cgroup| cgroup.controllers.values().any(|version| *version == number);
+    let old_hierarchy = cgroup.as_ref().is_some_and(is_of(1));
+    let (born_in, joined) = match cgroup.as_ref().is_some_and(is_of(2)) {
+        true => (cgroup, None),
+        false => (None, cgroup),
+    };
     let idmap_layers = ids::idmap_layers(given, &mapping, found);
 
-    let mut before_clone: Vec<HostStep> = cgroup.into_iter().collect();
+    let mut before_clone: Vec<HostStep> = born_in.into_iter().map(HostStep::Cgroup).collect();
     let mut init = Vec::new();
+    if joined.is_some() {
+        // Needs nothing of the launcher, which makes the group meanwhile.
+        let alone = [Namespace::Net, Namespace::Ipc, Namespace::Uts];
+        let alone = alone
+            .into_iter()
+            .filter(|namespace| namespaces.contains(namespace));
+        init.extend(alone.map(InitStep::Unshare));
+    }
     if old_hierarchy {
         init.push(InitStep::JoinCgroup);
     }
@@ -87,7 +101,10 @@ fn drafted(given: Given<'_>, found: &mut Found) -> Plan {
     init.push(InitStep::Root(root.mount));
     inside(given, mounts.places, root.writable, &mut init, found);
 
-    let with_child = [ChildStep::MapIds(mapping)].into_iter().chain(idmap_layers);
+    let with_child = [ChildStep::MapIds(mapping)].into_iter();
+    let with_child = with_child
+        .chain(joined.map(ChildStep::Cgroup))
+        .chain(idmap_layers);
     let exec = command::exec(given, &person, found);
     let watch = limits::watch(given, found);
     let mut notices = std::mem::take(&mut found.notices);

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::line::Ids;
 use super::plain::{Plain, Quoted};
-use super::{HostStep, Id, InitStep, Mounted, Plan, RootMount, Tree, Upper, WorkloadStep};
+use super::{Id, InitStep, Mounted, Plan, RootMount, Tree, Upper, WorkloadStep};
 use crate::profile::Namespace;
 
 impl Plan {
@@ -86,11 +86,7 @@ impl Plan {
     }
 
     fn bounds(&self) -> String {
-        let cgroup = self.before_clone.iter().find_map(|step| match step {
-            HostStep::Cgroup(cgroup) => Some(cgroup.bounds()),
-            _ => None,
-        });
-        let mut bounds = cgroup.unwrap_or_default();
+        let mut bounds = self.cgroup().map_or_else(Vec::new, |cgroup| cgroup.bounds());
         let watch = &self.watch;
         bounds.extend(watch.cpu_time_ms.map(|time| format!("cpu-time {time}")));
         bounds.extend(watch.wall_ms.map(|wall| match watch.grace_ms.0 {

@@ -12,7 +12,7 @@ use crate::units::{Bytes, MilliCpus};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum HostStep {
-    /// Make the run's own control group in each hierarchy, and write its limits.
+    /// Make the run's own control group and write its limits: a group of cgroup v2 is one that PID 1 is born in.
     Cgroup(Cgroup),
     /// Take a tree of the host as a detached mount (open_tree(2)); needs privilege, so only as root.
     TakeTree(Tree),
@@ -71,6 +71,9 @@ pub enum Tree {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum ChildStep {
+    /// Make the run's own control group in each hierarchy of cgroup v1, and write its limits. PID 1 joins by itself, so
+    /// it can make its own namespaces meanwhile, which takes as long.
+    Cgroup(Cgroup),
     /// Write the user namespace's id maps.
     MapIds(IdMapping),
     /// Give a tree taken before the owners of the user namespace (mount_setattr(2), MOUNT_ATTR_IDMAP).

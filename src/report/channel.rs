@@ -1,4 +1,4 @@
-//! A SEQPACKET socket pair that carries [`Record`]s, and with one of them a descriptor.
+//! A SEQPACKET socket pair that carries [`Record`]s, and with some of them descriptors.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -12,6 +12,10 @@ use nix::sys::socket::{
 use super::record::Record;
 use crate::sys::process::received_descriptor;
 
+/// The most descriptors that travel with one record: a group in each hierarchy of cgroup v1, of which there are 14
+/// (Documentation/admin-guide/cgroup-v1).
+pub(crate) const MOST: usize = 14;
+
 /// One end of a pair; the other end's death is an end of file here.
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
@@ -19,8 +23,8 @@ pub(crate) struct Channel(OwnedFd);
 /// What arrived.
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// A record, with the descriptor that came with it.
-    Record(Record, Option<OwnedFd>),
+    /// A record, with the descriptors that came with it.
+    Record(Record, Vec<OwnedFd>),
     /// Every copy of the other end is closed.
     Eof,
 }
@@ -45,15 +49,15 @@ impl Channel {
         Channel(fd)
     }
 
-    /// Sends one record, with a descriptor if there is one.
+    /// Sends one record, with [`MOST`] descriptors at the most.
     ///
     /// # Errors
     /// EPIPE when the other end is gone (no SIGPIPE is raised).
-    pub(crate) fn send(&self, record: Record, descriptor: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    pub(crate) fn send(&self, record: Record, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let bytes = record.encode();
-        let raw: [RawFd; 1] = [descriptor.map_or(-1, |fd| fd.as_raw_fd())];
+        let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
-        let control: &[ControlMessage<'_>] = if descriptor.is_some() { &rights } else { &[] };
+        let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         sendmsg::<()>(
             self.0.as_raw_fd(),
             &[IoSlice::new(&bytes)],
@@ -70,8 +74,8 @@ impl Channel {
     /// EPROTO when what arrived is not a record.
     pub(crate) fn receive(&self) -> Result<Received, Errno> {
         let mut bytes = [0; Record::LEN];
-        let mut control = nix::cmsg_space!([RawFd; 1]);
-        let (length, descriptor) = loop {
+        let mut control = nix::cmsg_space!([RawFd; MOST]);
+        let (length, descriptors) = loop {
             let mut slices = [IoSliceMut::new(&mut bytes)];
             match recvmsg::<()>(
                 self.0.as_raw_fd(),
@@ -84,13 +88,13 @@ impl Channel {
                 Err(Errno::ECONNRESET) => return Ok(Received::Eof),
                 Err(errno) => return Err(errno),
                 Ok(message) => {
-                    let mut descriptor = None;
+                    let mut descriptors = Vec::new();
                     for item in message.cmsgs()? {
                         if let ControlMessageOwned::ScmRights(fds) = item {
-                            descriptor = fds.into_iter().map(received_descriptor).next_back();
+                            descriptors.extend(fds.into_iter().map(received_descriptor));
                         }
                     }
-                    break (message.bytes, descriptor);
+                    break (message.bytes, descriptors);
                 }
             }
         };
@@ -98,7 +102,7 @@ impl Channel {
             return Ok(Received::Eof);
         }
         let record = Record::decode(&bytes[..length]).ok_or(Errno::EPROTO)?;
-        Ok(Received::Record(record, descriptor))
+        Ok(Received::Record(record, descriptors))
     }
 }
 
@@ -121,19 +125,20 @@ mod tests {
     #[test]
     fn records_arrive_whole_and_an_end_is_seen() {
         let (here, there) = Channel::pair().unwrap();
-        here.send(Record::Ready, None).unwrap();
-        here.send(Record::Terminal, Some(here.as_fd())).unwrap();
+        here.send(Record::Ready, &[]).unwrap();
+        here.send(Record::Cgroup, &[here.as_fd(); MOST]).unwrap();
         drop(here);
-        assert!(matches!(
-            there.receive(),
-            Ok(Received::Record(Record::Ready, None))
-        ));
-        let Ok(Received::Record(Record::Terminal, Some(copy))) = there.receive() else {
-            panic!("no descriptor");
+        let Ok(Received::Record(Record::Ready, none)) = there.receive() else {
+            panic!("another record");
         };
-        // The descriptor that travelled was the other end's last copy.
-        drop(copy);
+        assert!(none.is_empty());
+        let Ok(Received::Record(Record::Cgroup, copies)) = there.receive() else {
+            panic!("another record");
+        };
+        assert_eq!(copies.len(), MOST);
+        // The descriptors that travelled were the other end's last copies.
+        drop(copies);
         assert!(matches!(there.receive(), Ok(Received::Eof)));
-        assert_eq!(there.send(Record::Go, None), Err(Errno::EPIPE));
+        assert_eq!(there.send(Record::Go, &[]), Err(Errno::EPIPE));
     }
 }

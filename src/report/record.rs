@@ -21,6 +21,10 @@ pub(crate) enum Stage {
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
+    /// PID 1 to launcher: it has made those of its namespaces that it makes alone.
+    Unshared,
+    /// Launcher to PID 1: the files by which it joins its v1 groups come with the record.
+    Cgroup,
     /// Launcher to PID 1: the id maps are written, go on.
     Go,
     /// A step failed with this error.
@@ -57,6 +61,8 @@ impl Record {
             Record::LayerFull => (7, 0, 0, 0),
             Record::Wall => (8, 0, 0, 0),
             Record::Answer(index, value) => (9, 0, index, value),
+            Record::Unshared => (10, 0, 0, 0),
+            Record::Cgroup => (11, 0, 0, 0),
         };
         let mut bytes = [0; Record::LEN];
         bytes[0] = kind;
@@ -88,6 +94,8 @@ impl Record {
             7 => Record::LayerFull,
             8 => Record::Wall,
             9 => Record::Answer(index, value),
+            10 => Record::Unshared,
+            11 => Record::Cgroup,
             _ => return None,
         })
     }

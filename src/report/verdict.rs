@@ -127,11 +127,7 @@ fn hits(plan: &Plan, exit: &Exit) -> Vec<Hit> {
         })
     };
     let none = Cgroup::default();
-    let cgroup = plan.before_clone.iter().find_map(|step| match step {
-        HostStep::Cgroup(cgroup) => Some(cgroup),
-        _ => None,
-    });
-    let cgroup = cgroup.unwrap_or(&none);
+    let cgroup = plan.cgroup().unwrap_or(&none);
     let counters = &exit.counters;
     if let (Some(memory), Some(kills @ 1..)) = (cgroup.memory, counters.oom_kills) {
         let peak = counters

@@ -29,6 +29,8 @@ const SETUP_FAILED: i32 = 125;
 /// What the steps hand on to each other.
 struct Progress<'a> {
     child: Child<'a>,
+    /// The `tasks` files of the run's v1 groups.
+    tasks: Vec<OwnedFd>,
     /// File systems that must be made while those of the host are still in sight.
     detached: Detached,
     /// The root file system, once it is entered.
@@ -43,6 +45,7 @@ struct Progress<'a> {
 pub(crate) fn run(child: Child<'_>) -> ! {
     let mut progress = Progress {
         child,
+        tasks: Vec::new(),
         detached: Detached::default(),
         places: None,
         layers: Vec::new(),
@@ -53,7 +56,7 @@ pub(crate) fn run(child: Child<'_>) -> ! {
         progress
             .child
             .report
-            .send(Record::Failed(stage, index, errno), None)
+            .send(Record::Failed(stage, index, errno), &[])
             .ok();
         sys::process::exit_now(SETUP_FAILED);
     }
@@ -64,16 +67,12 @@ type Failure = (Stage, u16, Errno);
 
 fn prepare(progress: &mut Progress<'_>) -> Result<(), Failure> {
     let at_start = |errno| (Stage::Start, 0, errno);
-    match progress.child.report.receive().map_err(at_start)? {
-        Received::Record(Record::Go, tree) => {
-            progress.detached.overlay = tree;
-        }
-        // The launcher died before the maps were written.
-        Received::Record(..) | Received::Eof => sys::process::exit_now(SETUP_FAILED),
-    }
-    sys::process::umask(0o022);
     let plan = progress.child.plan;
+    let alone = plan.alone();
     for (index, step) in plan.init.iter().enumerate() {
+        if index == alone {
+            wait_for_launcher(progress, alone > 0).map_err(at_start)?;
+        }
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         act(step, progress).map_err(|errno| (Stage::Init, index, errno))?;
     }
@@ -107,6 +106,27 @@ fn look_again(progress: &mut Progress<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Until here PID 1 needs nothing of the launcher; it may have made namespaces, which the launcher reads then.
+fn wait_for_launcher(progress: &mut Progress<'_>, unshared: bool) -> Result<(), Errno> {
+    let report = &progress.child.report;
+    if unshared {
+        report.send(Record::Unshared, &[])?;
+    }
+    loop {
+        match report.receive()? {
+            Received::Record(Record::Cgroup, tasks) => progress.tasks = tasks,
+            Received::Record(Record::Go, mut tree) => {
+                progress.detached.overlay = tree.pop();
+                break;
+            }
+            // The launcher died before the maps were written.
+            Received::Record(..) | Received::Eof => sys::process::exit_now(SETUP_FAILED),
+        }
+    }
+    sys::process::umask(0o022);
+    Ok(())
+}
+
 /// One step; the order is the plan's.
 fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
     let bound = progress.child.bound;
@@ -114,7 +134,7 @@ fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
         InitStep::JoinCgroup => {
             // "0" is the writing thread itself: unlike a pid it needs no search and, for a lone thread, no
             // grace period of the kernel (Documentation/admin-guide/cgroup-v1/cgroups.rst).
-            for tasks in progress.child.tasks.drain(..) {
+            for tasks in progress.tasks.drain(..) {
                 write(tasks, b"0")?;
             }
             Ok(())
@@ -246,7 +266,7 @@ fn launch(progress: Progress<'_>) -> ! {
     let Some(places) = places else {
         child
             .report
-            .send(Record::Failed(Stage::Start, 0, Errno::ENOTDIR), None)
+            .send(Record::Failed(Stage::Start, 0, Errno::ENOTDIR), &[])
             .ok();
         sys::process::exit_now(SETUP_FAILED)
     };
@@ -259,7 +279,7 @@ fn launch(progress: Progress<'_>) -> ! {
         Err(errno) => {
             child
                 .report
-                .send(Record::Failed(Stage::Start, 1, errno), None)
+                .send(Record::Failed(Stage::Start, 1, errno), &[])
                 .ok();
             sys::process::exit_now(SETUP_FAILED)
         }

@@ -21,7 +21,7 @@ mod workload;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use self::probe::Probe;
 use crate::plan::{Id, Plan, Tree};
@@ -76,8 +76,6 @@ pub(crate) struct Child<'a> {
     pub(crate) trees: BTreeMap<Tree, Vec<OwnedFd>>,
     /// The writable layer's file system that the launcher made, detached.
     pub(crate) layer_file: Option<OwnedFd>,
-    /// The `tasks` files of the run's v1 groups.
-    pub(crate) tasks: Vec<BorrowedFd<'a>>,
     /// Did it start?
     pub(crate) report: Channel,
     /// How did it end?

@@ -58,7 +58,7 @@ pub(crate) enum Probe {
 pub(super) fn run(probes: &[Probe], report: &Channel) -> ! {
     for (index, probe) in (0..).zip(probes) {
         let answer = probe.ask().unwrap_or_else(|errno| -(errno as i32));
-        if report.send(Record::Answer(index, answer), None).is_err() {
+        if report.send(Record::Answer(index, answer), &[]).is_err() {
             // Nobody is left to ask.
             sys::process::exit_now(1);
         }

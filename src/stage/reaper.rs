@@ -60,13 +60,13 @@ pub(super) fn run(job: Pid, status: OwnedFd, layers: Vec<OwnedFd>, watch: &Watch
         }
         if let Some(raw) = reap(job) {
             if layers.iter().any(is_full) {
-                status.send(Record::LayerFull, None).ok();
+                status.send(Record::LayerFull, &[]).ok();
             }
-            status.send(Record::Ended(raw), None).ok();
+            status.send(Record::Ended(raw), &[]).ok();
             sys::process::exit_now(0);
         }
         if left.is_some_and(|left| left.is_zero()) {
-            status.send(Record::Wall, None).ok();
+            status.send(Record::Wall, &[]).ok();
             sys::process::exit_now(0);
         }
     }

@@ -25,11 +25,10 @@ pub(super) fn run(child: Child<'_>, places: Places) -> ! {
         stdio,
         status,
         trees,
-        tasks,
         beyond_rules,
         ..
     } = child;
-    drop((status, trees, tasks));
+    drop((status, trees));
     let mut workload = Workload {
         bound,
         places: Some(places),
@@ -39,7 +38,7 @@ pub(super) fn run(child: Child<'_>, places: Places) -> ! {
         status_file: None,
     };
     let failed = |report: &Channel, stage, index, errno| -> ! {
-        report.send(Record::Failed(stage, index, errno), None).ok();
+        report.send(Record::Failed(stage, index, errno), &[]).ok();
         sys::process::exit_now(125)
     };
     if let Err(errno) = workload.standard_streams(stdio) {
@@ -85,7 +84,7 @@ impl Workload<'_> {
         let peer = sys::terminal::open_peer(master.as_fd())?;
         // Mounted over by nobody else, and unlike a path the peer cannot be another terminal (TIOCGPTPEER).
         nix::sys::stat::fchmod(&peer, Mode::from_bits_truncate(0o620))?;
-        self.report.send(Record::Terminal, Some(master.as_fd()))?;
+        self.report.send(Record::Terminal, &[master.as_fd()])?;
         for number in 0..3 {
             sys::process::duplicate_to_standard(peer.as_fd(), number)?;
         }
@@ -141,7 +140,7 @@ impl Workload<'_> {
                 self.close_descriptors()?;
                 // Every plan has this step, and has it right before the filters, which may forbid what follows here.
                 clean_signals()?;
-                self.report.send(Record::Ready, None)
+                self.report.send(Record::Ready, &[])
             }
             WorkloadStep::Seccomp(_) => {
                 for filter in &self.bound.filters {
@@ -152,7 +151,7 @@ impl Workload<'_> {
             WorkloadStep::Verify => {
                 let status = self.status_file.take().ok_or(Errno::EBADF)?;
                 status.verify(steps, self.bound)?;
-                self.report.send(Record::Verified, None)
+                self.report.send(Record::Verified, &[])
             }
         }
     }
