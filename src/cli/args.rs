@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,14 +8,38 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Runs jobs in sandboxes that a manifest describes and a plan shows.
 #[derive(Debug, Parser)]
 #[command(name = "ringfence", version, arg_required_else_help = true)]
-pub(super) struct Cli {
+struct Cli {
     #[command(subcommand)]
-    pub(super) command: Command,
+    command: Command,
+}
+
+/// What a run is for, in a line.
+const RUN: &str = "Plan a job and run it, pulling what is missing";
+
+/// `ringfence run` and nothing else: to build the parser of every verb takes a start a fiftieth of its time.
+#[derive(Debug, Parser)]
+#[command(name = "ringfence run", bin_name = "ringfence run", about = RUN)]
+struct RunAlone {
+    #[command(flatten)]
+    run: Run,
+}
+
+impl Command {
+    /// Reads the words of the command line, the program's name first.
+    ///
+    /// # Errors
+    /// clap's, which is also how help is asked for.
+    pub(super) fn parse(words: &[OsString]) -> Result<Command, clap::Error> {
+        match words.get(1) {
+            Some(verb) if verb == "run" => Ok(Command::Run(RunAlone::try_parse_from(&words[1..])?.run)),
+            _ => Ok(Cli::try_parse_from(words)?.command),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Plan a job and run it, pulling what is missing
+    #[command(about = RUN)]
     Run(Run),
     /// Print what a run would do, and do nothing
     Plan(Plan),
@@ -41,7 +66,7 @@ pub(super) enum Command {
     Init {
         /// tini's options, then the program and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        words: Vec<std::ffi::OsString>,
+        words: Vec<OsString>,
     },
 }
 
@@ -243,4 +268,38 @@ pub(super) struct Lock {
     /// Print nothing while fetching
     #[arg(short, long)]
     pub(super) quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn a_run_alone_reads_and_says_what_the_whole_command_line_would() {
+        for line in [
+            "ringfence run",
+            "ringfence run job -f a.toml -t --report r -- ls -l",
+            "ringfence run --image busybox --profile dev -- true",
+            "ringfence run --help",
+            "ringfence run -h",
+            "ringfence run --imge busybox",
+            "ringfence run one two",
+            "ringfence run --save",
+            "ringfence run --version",
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let alone = Command::parse(&words).map_err(|error| error.to_string());
+            let whole = Cli::try_parse_from(&words).map(|cli| cli.command);
+            let whole = whole.map_err(|error| error.to_string());
+            assert_eq!(format!("{alone:#?}"), format!("{whole:#?}"), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_parser_holds_together() {
+        Cli::command().debug_assert();
+        RunAlone::command().debug_assert();
+    }
 }

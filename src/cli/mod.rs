@@ -21,9 +21,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use self::args::{Cli, Command};
+use self::args::Command;
 use self::failure::Failure;
 use crate::sys;
 
@@ -70,8 +68,8 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
             "ringfence must not be setuid, setgid or carry file capabilities; remove them",
         ));
     }
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+    let command = match Command::parse(args) {
+        Ok(command) => command,
         Err(error) if error.use_stderr() => return Err(Failure::Usage(error.to_string())),
         Err(error) => {
             print(&error.to_string())?;
@@ -82,7 +80,7 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
     sys::process::cloexec_from(3)
         .map_err(|errno| Failure::text(format!("mark inherited descriptors: {errno}")))?;
     sys::signal::report_children().map_err(|errno| Failure::text(format!("SIGCHLD: {errno}")))?;
-    match cli.command {
+    match command {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::plan(args),
         Command::Check(args) => check::check(&args),
