@@ -8,6 +8,7 @@ pub(crate) mod capability;
 pub(crate) mod clone;
 pub(crate) mod directory;
 pub(crate) mod fork;
+pub(crate) mod inode;
 pub(crate) mod keyring;
 pub(crate) mod landlock;
 pub(crate) mod loop_device;

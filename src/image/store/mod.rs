@@ -40,6 +40,7 @@ use super::digest::Digest;
 use super::platform::Platform;
 use super::reference::Reference;
 use super::{Image, Layer};
+use crate::sys::inode::mark_top_of_hierarchies;
 
 /// The version of the layout; another one is refused.
 const VERSION: u32 = 1;
@@ -193,6 +194,16 @@ impl Store {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(source) => return Err(store.io(format!("make {folder}"), source)),
             }
+        }
+        // Layers are unpacked side by side, and removed as a whole: in one part of the disk they would search the same
+        // tables for room. Where the file system knows no such hint, nothing is lost.
+        if let Ok(staging) = openat(
+            &store.root,
+            "staging",
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        ) {
+            mark_top_of_hierarchies(staging.as_fd()).ok();
         }
         Ok(store)
     }
