@@ -1,6 +1,5 @@
 //! Images for jobs: found in the store, fetched where that is allowed, or taken from the host.
 
-use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -11,13 +10,14 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use super::args::Pull;
 use super::failure::Failure;
 use super::lock::{Pin, Pins};
+use super::progress::Progress;
 use super::project::Project;
 use super::say;
 use super::settings::Settings;
 use super::survey::survey;
 use crate::host::facts::{Caller, Facts, Feature, Support};
 use crate::image::{
-    Credentials, Event, Lease, Ownership, Platform, Reference, Report, Request, Source, Store, StoreError,
+    Credentials, Lease, Ownership, Platform, Reference, Report, Request, Source, Store, StoreError,
     pull_in_child,
 };
 use crate::plan::{Image, ImageConfig, ImageKind};
@@ -282,72 +282,6 @@ pub(super) fn fetch(
     });
     progress.end();
     pulled.map_err(|error| Failure::Image(error.to_string()))
-}
-
-/// What is said while an image comes: one line that changes on a terminal, a line for each layer elsewhere.
-struct Progress<'a> {
-    reference: &'a Reference,
-    terminal: bool,
-    quiet: bool,
-    /// Size and bytes so far of each layer.
-    layers: Vec<(u64, u64)>,
-    shown: bool,
-}
-
-impl Progress<'_> {
-    fn new(reference: &Reference, quiet: bool) -> Progress<'_> {
-        Progress {
-            reference,
-            terminal: std::io::stderr().is_terminal(),
-            quiet,
-            layers: Vec::new(),
-            shown: false,
-        }
-    }
-
-    fn show(&mut self, event: &Event) {
-        match event {
-            Event::Resolved { layers, .. } => {
-                self.layers = layers.iter().map(|layer| (layer.size, 0)).collect()
-            }
-            Event::Progress { layer, bytes } => {
-                if let Some(entry) = self.layers.get_mut(*layer) {
-                    entry.1 = *bytes;
-                }
-            }
-            Event::Done { layer, fetched } => {
-                let (number, count) = (layer + 1, self.layers.len());
-                if let Some(entry) = self.layers.get_mut(*layer) {
-                    entry.1 = entry.0;
-                    if *fetched && !self.terminal && !self.quiet {
-                        say(&format!(
-                            "{}: layer {number} of {count}, {} bytes",
-                            self.reference, entry.0
-                        ));
-                    }
-                }
-            }
-        }
-        if self.terminal && !self.quiet {
-            let total: u64 = self.layers.iter().map(|layer| layer.0).sum();
-            let done: u64 = self.layers.iter().map(|layer| layer.1).sum();
-            let line = format!(
-                "\r\x1b[K{}: {} of {} MB",
-                self.reference,
-                done / 1_000_000,
-                total / 1_000_000
-            );
-            // A terminal that has gone needs no progress.
-            std::io::stderr().lock().write_all(line.as_bytes()).ok();
-            self.shown = true;
-        }
-    }
-
-    fn end(&mut self) {
-        if self.shown {
-            std::io::stderr().lock().write_all(b"\r\x1b[K").ok();
-        }
-    }
 }
 
 /// `ringfence pull`.

@@ -9,6 +9,7 @@ mod failure;
 mod image;
 mod lock;
 mod plan;
+mod progress;
 mod project;
 mod puller;
 mod run;

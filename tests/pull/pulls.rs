@@ -82,3 +82,43 @@ fn several_at_once_fetch_each_layer_once() {
         }
     });
 }
+
+/// On a terminal there are bars, and they go away again.
+#[test]
+fn a_terminal_sees_a_bar_for_each_layer() {
+    let layers = [
+        base!(),
+        Layer::plain(&Archive::new().file("a", &"0123456789".repeat(500_000)).end()),
+    ];
+    let hub = Hub::start();
+    hub.push("library/bars", Types::Oci, &layers, HELLO);
+    hub.each(|visit| {
+        // script(1) gives the program a terminal, and copies what that shows.
+        let script = "TERM=xterm exec script -qec \"$*\" /dev/null";
+        let test = Test::command(&["true"]).image("bars").verb("pull");
+        let test = test.wrapped(&["sh", "-c", script, "sh"]).any_stdout().pulls();
+        let ran = visit.run(&test);
+        let short = |layer: &Layer| digest(&layer.blob)["sha256:".len()..][..12].to_owned();
+        for part in [
+            &short(&layers[0]),
+            &short(&layers[1]),
+            "all layers",
+            "MiB",
+            "/s, ",
+            " left",
+        ] {
+            assert!(ran.stdout.contains(part), "{part} is not in {:?}", ran.stdout);
+        }
+        let last = ran
+            .stdout
+            .trim_end()
+            .rsplit(['\r', '\n', 'K', 'J'])
+            .next()
+            .unwrap_or_default();
+        assert!(
+            last.contains("docker.io/library/bars:latest: sha256:"),
+            "{:?}",
+            ran.stdout
+        );
+    });
+}
