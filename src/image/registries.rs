@@ -18,7 +18,8 @@ pub struct Registry {
     /// written here; a mirror with the registry's own name and port replaces the registry's own address.
     #[serde(default)]
     pub mirrors: Vec<Address>,
-    /// A file of certificates (PEM) that may vouch for the registry and its mirrors, in place of the host's.
+    /// A file of certificates (PEM) that may vouch for the registry, its mirrors and where they redirect to, besides the
+    /// host's: `ca = "/etc/ringfence/registry.pem"`.
     #[serde(default)]
     pub ca: Option<PathBuf>,
     /// Hosts of token services that may see the registry's credentials, besides its own host and the well-known one.

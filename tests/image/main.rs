@@ -8,6 +8,7 @@ mod pull;
 mod registry;
 
 mod faults;
+mod network;
 mod overlay;
 
 use std::fs;

@@ -96,6 +96,10 @@ pub fn pull_with(folder: &Folder, image: &str, environment: &[(&str, &str)]) -> 
         .env("RINGFENCE_TEST_IMAGE", image)
         .env("HOME", &folder.0)
         .env_remove("REGISTRY_AUTH_FILE")
+        .env_remove("HTTP_PROXY")
+        .env_remove("HTTPS_PROXY")
+        .env_remove("http_proxy")
+        .env_remove("https_proxy")
         .envs(environment.iter().copied())
         .output()
         .unwrap();
@@ -129,6 +133,7 @@ pub fn pulls() {
             .split(' ')
             .map(|mirror| Address::parse(mirror).unwrap())
             .collect(),
+        ca: variable("RINGFENCE_TEST_CA").map(PathBuf::from),
         timeout: Some(std::time::Duration::from_secs(1)),
         ..Default::default()
     };

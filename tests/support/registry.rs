@@ -33,8 +33,26 @@ pub enum Fault {
     /// Other bytes of the same length.
     OtherBytes,
     Redirect(String),
+    /// The same, once.
+    OtherBytesOnce,
+    /// So many bytes of the body, then the connection ends; and what `Range` gets is this.
+    CutThen(usize, Range),
+    Ranged(Range),
     /// `429` with `Retry-After`, once.
     BusyOnce(String),
+}
+
+/// What a registry makes of `Range`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// The whole content.
+    Ignored,
+    /// Another part than was asked for, and says so.
+    Wrong,
+    /// A part, and does not say which.
+    Unsaid,
+    /// `416`.
+    Refused,
 }
 
 #[derive(Default)]
@@ -47,6 +65,8 @@ struct State {
     realm: Option<String>,
     /// The credential that the token service wants (`Basic` …); anyone when none.
     login: Option<String>,
+    /// How many requests a token is good for, and what is left of the last one.
+    token_life: Option<(u32, u32)>,
 }
 
 /// A request as it came.
@@ -225,6 +245,11 @@ impl Registry {
         state.login = login.map(str::to_owned);
     }
 
+    /// Every token is good for so many requests.
+    pub fn let_tokens_expire(&self, after: u32) {
+        self.state.lock().unwrap().token_life = Some((after, 0));
+    }
+
     pub fn log(&self) -> Vec<Logged> {
         self.state.lock().unwrap().log.clone()
     }
@@ -293,17 +318,32 @@ fn answer(stream: &mut TcpStream, state: &Mutex<State>, stop: &AtomicBool, reque
     let mut state = state.lock().unwrap();
     let fault = state.faults.iter().find(|(part, _)| path.contains(part.as_str()));
     let fault = fault.map(|(part, fault)| (part.clone(), fault.clone()));
-    if let Some((part, Fault::CutOnce(_) | Fault::BusyOnce(_))) = &fault {
-        state.faults.remove(part);
+    match &fault {
+        Some((part, Fault::CutOnce(_) | Fault::BusyOnce(_) | Fault::OtherBytesOnce)) => {
+            state.faults.remove(part);
+        }
+        Some((part, Fault::CutThen(_, range))) => {
+            state.faults.insert(part.clone(), Fault::Ranged(*range));
+        }
+        _ => {}
     }
     if path.starts_with("/token") {
         if state.login.is_some() && request.authorization != state.login {
             return send(stream, 401, &[], b"{}");
         }
+        state.token_life = state.token_life.map(|(life, _)| (life, life));
         return send(stream, 200, &[], br#"{"token":"secret-token","expires_in":300}"#);
     }
+    let expired = match &mut state.token_life {
+        Some((_, 0)) => true,
+        Some((_, left)) => {
+            *left -= u32::from(request.authorization.is_some());
+            false
+        }
+        None => false,
+    };
     if let Some(realm) = &state.realm
-        && request.authorization.as_deref() != Some("Bearer secret-token")
+        && (expired || request.authorization.as_deref() != Some("Bearer secret-token"))
     {
         let challenge = format!(r#"Bearer realm="{realm}",service="test",scope="repository:x:pull""#);
         return send(stream, 401, &[("WWW-Authenticate", &challenge)], b"{}");
@@ -341,22 +381,36 @@ fn answer(stream: &mut TcpStream, state: &Mutex<State>, stop: &AtomicBool, reque
             br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
         );
     };
-    if let Some(Fault::OtherBytes) = fault {
+    if let Some(Fault::OtherBytes | Fault::OtherBytesOnce) = fault {
         bytes.iter_mut().for_each(|byte| *byte ^= 1);
     }
     let from = request
         .range
         .as_deref()
         .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    let from: usize = from.unwrap_or(0);
-    let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
+    let mut from: usize = from.unwrap_or(0);
+    let ranged = match fault {
+        Some(Fault::Ranged(range)) if from > 0 => Some(range),
+        _ => None,
+    };
+    match ranged {
+        Some(Range::Refused) => return send(stream, 416, &[], b"{}"),
+        Some(Range::Ignored) => from = 0,
+        _ => {}
+    }
+    let said = if ranged == Some(Range::Wrong) {
+        from - 1
+    } else {
+        from
+    };
+    let range = format!("bytes {said}-{}/{}", bytes.len() - 1, bytes.len());
     let mut headers = vec![("Content-Type", media_type.as_str())];
-    if from > 0 {
+    if from > 0 && ranged != Some(Range::Unsaid) {
         headers.push(("Content-Range", &range));
     }
     let status = if from > 0 { 206 } else { 200 };
     match fault {
-        Some(Fault::CutOnce(after)) => {
+        Some(Fault::CutOnce(after) | Fault::CutThen(after, _)) => {
             head(stream, status, &headers, bytes.len() - from)?;
             stream.write_all(&bytes[from..][..after]).ok()?;
             None

@@ -2,13 +2,20 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Instant;
+
+use ureq::http::Response;
 
 use super::super::manifest::Blob;
 use super::error::{Refusal, RegistryError};
 use super::{Ask, Client, pause};
 
-/// Attempts without one new byte before a transfer is given up.
+/// Breaks of a transfer, with less than [`FAR`] between them, before it is given up.
 const ATTEMPTS: u32 = 4;
+/// Bytes after which a break is forgotten.
+const FAR: u64 = 1 << 20;
+/// The least of a transfer, in bytes a second; a slower one counts as broken.
+const SLOWEST: u64 = 1 << 10;
 
 /// The bytes of a blob, exactly as many as its descriptor says. A broken transfer goes on where it broke off.
 ///
@@ -21,6 +28,10 @@ pub(crate) struct BlobReader {
     /// The address that is asked first.
     first: usize,
     attempts: u32,
+    /// Where the last break was.
+    broke: u64,
+    /// When its speed was looked at last, and where that was.
+    looked: (Instant, u64),
 }
 
 impl BlobReader {
@@ -33,10 +44,16 @@ impl BlobReader {
             body,
             first,
             attempts: 0,
+            broke: 0,
+            looked: (Instant::now(), 0),
         })
     }
 
     fn resume(&mut self, broken: &str) -> io::Result<()> {
+        if self.offset - self.broke >= FAR {
+            self.attempts = 0;
+        }
+        self.broke = self.offset;
         self.attempts += 1;
         if self.attempts >= ATTEMPTS {
             return Err(io::Error::other(format!(
@@ -49,7 +66,19 @@ impl BlobReader {
             .client
             .blob_from(&self.blob, self.offset, self.first)
             .map_err(io::Error::other)?;
+        self.looked = (Instant::now(), self.offset);
         Ok(())
+    }
+
+    /// Whether less has come than the slowest transfer brings, over as long as one waits for an answer.
+    fn crawls(&mut self) -> bool {
+        let time = self.looked.0.elapsed();
+        if time < self.client.patience {
+            return false;
+        }
+        let come = self.offset - self.looked.1;
+        self.looked = (Instant::now(), self.offset);
+        come < (time.as_secs_f64() * SLOWEST as f64) as u64
     }
 }
 
@@ -65,7 +94,9 @@ impl Read for BlobReader {
                 Ok(0) => self.resume("the connection ended too early")?,
                 Ok(read) => {
                     self.offset += read as u64;
-                    self.attempts = 0;
+                    if self.offset < self.blob.size && self.crawls() {
+                        self.resume("less than 1 KiB came in a second")?;
+                    }
                     return Ok(read);
                 }
                 Err(error) => {
@@ -86,25 +117,19 @@ impl Client {
         first: usize,
     ) -> Result<Box<dyn Read + Send>, RegistryError> {
         self.each_from(first, |endpoint| {
-            let ask = Ask {
-                accept: None,
-                from: offset,
+            let path = format!("blobs/{}", blob.digest);
+            let ask = |from| endpoint.get(&path, Ask { accept: None, from });
+            let response = match ask(offset) {
+                // Not every registry knows what it was asked for: the whole can always be had.
+                Err(Refusal::Status { status: 416, .. }) => ask(0)?,
+                Ok(response) if !begins_at(&response, offset) => ask(0)?,
+                response => response?,
             };
-            let response = endpoint.get(&format!("blobs/{}", blob.digest), ask)?;
             let partial = response.status().as_u16() == 206;
             let length = response
                 .headers()
                 .get("content-length")
                 .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-            let range = response
-                .headers()
-                .get("content-range")
-                .and_then(|range| range.to_str().ok());
-            if partial && !range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-"))) {
-                return Err(Refusal::Protocol(
-                    "it answers another range than was asked for".to_owned(),
-                ));
-            }
             let skipped = if partial { 0 } else { offset };
             let expected = blob.size - offset + skipped;
             if let Some(length) = length
@@ -124,4 +149,14 @@ impl Client {
             Ok(Box::new(body) as Box<dyn Read + Send>)
         })
     }
+}
+
+/// Whether an answer is what `Range` asked for, or the whole.
+fn begins_at(response: &Response<ureq::Body>, offset: u64) -> bool {
+    let range = response
+        .headers()
+        .get("content-range")
+        .and_then(|range| range.to_str().ok());
+    response.status().as_u16() != 206
+        || range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
 }

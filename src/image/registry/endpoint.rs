@@ -2,34 +2,34 @@
 
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
-use ureq::Agent;
 use ureq::http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use ureq::http::{HeaderMap, HeaderValue, Response, Uri};
+use ureq::{Agent, RequestBuilder};
 
 use super::super::registries::{Address, Registry};
 use super::base64;
 use super::challenge::Challenge;
 use super::credentials::{Credential, Credentials};
 use super::error::Refusal;
+use super::proxy::Proxies;
 use super::url::{authority, is_inner, is_link_local};
 
 /// Most redirects that one request follows.
 const MOST_REDIRECTS: usize = 5;
 /// Most bytes that are read of an error's or a token service's answer.
 const LARGEST_ANSWER: u64 = 64 << 10;
-/// The longest wait that a registry may ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// One address of a registry.
 pub(super) struct Endpoint {
     pub(super) address: Address,
     pub(super) patience: Duration,
     agent: Agent,
+    proxies: Proxies,
     repository: String,
     credentials: Credentials,
     token_hosts: Vec<String>,
@@ -49,6 +49,7 @@ impl Endpoint {
     pub(super) fn new(
         address: Address,
         agent: Agent,
+        proxies: Proxies,
         patience: Duration,
         repository: &str,
         settings: Option<&Registry>,
@@ -67,6 +68,7 @@ impl Endpoint {
             address,
             patience,
             agent,
+            proxies,
             repository: repository.to_owned(),
             credentials: credentials.clone(),
             token_hosts,
@@ -107,7 +109,9 @@ impl Endpoint {
         let mut url = url.to_owned();
         for _ in 0..=MOST_REDIRECTS {
             let own = self.is_own(&url);
-            let mut request = self.agent.get(&url).header(ACCEPT_ENCODING, "identity");
+            let mut request = self
+                .on_the_way(&url, self.agent.get(&url))
+                .header(ACCEPT_ENCODING, "identity");
             if let Some(accept) = ask.accept {
                 request = request.header(ACCEPT, accept);
             }
@@ -134,6 +138,15 @@ impl Endpoint {
             to: shown(&url),
             reason: "more than 5 in a row",
         })
+    }
+
+    /// A request through the proxy that the environment names for its URL.
+    fn on_the_way<B>(&self, url: &str, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        let proxy = authority(url).and_then(|(https, authority)| self.proxies.on_the_way(https, authority));
+        match proxy {
+            Some(proxy) => request.config().proxy(Some(proxy.clone())).build(),
+            None => request,
+        }
     }
 
     fn is_own(&self, url: &str) -> bool {
@@ -234,15 +247,17 @@ impl Endpoint {
                     ("client_id", "ringfence"),
                     ("refresh_token", token),
                 ]);
-                self.agent.post(realm).send_form(query)
+                self.on_the_way(realm, self.agent.post(realm)).send_form(query)
             }
             Some(Credential::Password { user, password }) => self
-                .agent
-                .get(realm)
+                .on_the_way(realm, self.agent.get(realm))
                 .query_pairs(query)
                 .header(AUTHORIZATION, basic(user, password))
                 .call(),
-            None => self.agent.get(realm).query_pairs(query).call(),
+            None => self
+                .on_the_way(realm, self.agent.get(realm))
+                .query_pairs(query)
+                .call(),
         };
         let answer = answer.map_err(|error| {
             let refusal = Refusal::from_transfer(error, self.patience);
@@ -298,8 +313,7 @@ impl Endpoint {
         let wait = response
             .headers()
             .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
+            .and_then(|value| wait(value.to_str().ok()?, SystemTime::now()));
         let mut body = Vec::new();
         // The body only makes the message better; one that breaks off is no error of its own.
         drop(
@@ -319,6 +333,19 @@ impl Endpoint {
             },
             _ => Refusal::Status { status, reason, wait },
         }
+    }
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+fn wait(text: &str, now: SystemTime) -> Option<Duration> {
+    match text.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(
+            httpdate::parse_http_date(text.trim())
+                .ok()?
+                .duration_since(now)
+                .unwrap_or_default(),
+        ),
     }
 }
 
@@ -367,6 +394,7 @@ mod tests {
         Endpoint::new(
             address,
             agent,
+            Proxies::default(),
             Duration::from_secs(1),
             "library/x",
             None,
@@ -413,6 +441,20 @@ mod tests {
             redirect(&inner, "http://169.254.169.254/b"),
             "redirect to http://169.254.169.254/b: it leads into a private network"
         );
+    }
+
+    #[test]
+    fn a_registry_may_say_when_to_come_back() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (text, seconds) in [
+            ("7", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:42 GMT", Some(5)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            assert_eq!(wait(text, now).map(|wait| wait.as_secs()), seconds, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,11 @@ use std::time::Duration;
 use super::super::digest::Digest;
 use super::credentials::CredentialError;
 
+/// The longest wait that a registry may ask for; one that asks for more is given up.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+const NO_ADDRESS: &str = "the host's name has no address";
+
 /// A content could not be had from a registry: what each of its addresses answered.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .tried.iter().map(|(address, refusal)| format!("{address}: {refusal}")).collect::<Vec<_>>().join("; "))]
@@ -25,7 +30,7 @@ pub(super) enum Refusal {
         login: String,
         reason: String,
     },
-    #[error("it answers {status}{}", said(.reason))]
+    #[error("it answers {status}{}{}", said(.reason), later(*.wait))]
     Status {
         status: u16,
         reason: String,
@@ -59,7 +64,9 @@ impl Refusal {
     /// Whether the same request may succeed a moment later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Refusal::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Refusal::Status { status, wait, .. } => {
+                matches!(status, 408 | 429 | 500..=599) && wait.is_none_or(|wait| wait <= LONGEST_WAIT)
+            }
             Refusal::Timeout(_) | Refusal::Connection(_) => true,
             Refusal::Token { transient, .. } => *transient,
             _ => false,
@@ -78,7 +85,7 @@ impl Refusal {
         use ureq::Error;
         match error {
             Error::Timeout(_) => Refusal::Timeout(patience),
-            Error::HostNotFound => Refusal::Connection("the host's name is not known".to_owned()),
+            Error::HostNotFound => Refusal::Connection(NO_ADDRESS.to_owned()),
             Error::Tls(reason) => Refusal::Tls(reason.to_owned()),
             Error::Rustls(reason) => Refusal::Tls(reason.to_string()),
             Error::Io(error) => Refusal::from_io(&error, patience),
@@ -86,6 +93,11 @@ impl Refusal {
                 "not an answer of HTTP: {}",
                 printable(&reason.to_string())
             )),
+            Error::ConnectProxyFailed(reason) => {
+                // "proxy server responded 407/407"
+                let status = reason.rsplit('/').next().unwrap_or(&reason);
+                Refusal::Connection(format!("the proxy answers {}", printable(status)))
+            }
             Error::ConnectionFailed => Refusal::Connection("connection failed".to_owned()),
             other => Refusal::Protocol(printable(&other.to_string())),
         }
@@ -100,6 +112,13 @@ impl Refusal {
         {
             return Refusal::Timeout(patience);
         }
+        // The standard library's words for what getaddrinfo(3) says; it has no kind of its own.
+        if let Some(reason) = error
+            .to_string()
+            .strip_prefix("failed to lookup address information: ")
+        {
+            return Refusal::Connection(format!("{NO_ADDRESS}: {}", printable(reason)));
+        }
         match error.kind() {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Refusal::Timeout(patience),
             ErrorKind::ConnectionRefused => Refusal::Connection("connection refused".to_owned()),
@@ -113,6 +132,13 @@ impl Refusal {
 
 fn printable(text: &str) -> String {
     super::super::printable(text, 200)
+}
+
+fn later(wait: Option<Duration>) -> impl fmt::Display {
+    match wait {
+        Some(wait) if wait > LONGEST_WAIT => format!("; come back in {} s", wait.as_secs()),
+        _ => String::new(),
+    }
 }
 
 fn said(reason: &str) -> impl fmt::Display {

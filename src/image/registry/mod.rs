@@ -6,6 +6,7 @@ mod challenge;
 mod credentials;
 mod endpoint;
 mod error;
+mod proxy;
 mod url;
 
 use std::hash::{BuildHasher, Hasher};
@@ -15,13 +16,14 @@ use std::time::{Duration, Instant};
 
 use ureq::Agent;
 use ureq::http::header::CONTENT_TYPE;
-use ureq::tls::{PemItem, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 pub(crate) use self::blob::BlobReader;
 pub use self::credentials::{CredentialError, Credentials};
 use self::endpoint::{Ask, Endpoint};
 use self::error::Refusal;
 pub use self::error::RegistryError;
+use self::proxy::Proxies;
 use super::digest::Digest;
 use super::manifest::{ACCEPTED, Blob, LARGEST_MANIFEST};
 use super::origin::Fetched;
@@ -31,9 +33,9 @@ use super::registries::Registries;
 /// How long to wait for a connection, an answer or the next bytes, unless the host's configuration says otherwise.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often all addresses are asked in turn while one of them may answer a moment later.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 4;
 /// No further round begins after this time.
-const LAST_ROUND: Duration = Duration::from_secs(30);
+const LAST_ROUND: Duration = Duration::from_secs(120);
 
 /// A client for one repository.
 pub(crate) struct Client {
@@ -56,10 +58,18 @@ impl Client {
         let roots = match settings.and_then(|settings| settings.ca.as_ref()) {
             None => RootCerts::PlatformVerifier,
             Some(file) => certificates(file).map_err(|reason| RegistryError {
-                tried: vec![(file.display().to_string(), Refusal::Tls(reason))],
+                tried: vec![(
+                    file.display().to_string(),
+                    Refusal::Protocol(format!("no certificates: {reason}")),
+                )],
             })?,
         };
+        let proxies = Proxies::from_environment().map_err(|(variable, reason)| RegistryError {
+            tried: vec![(variable, Refusal::Protocol(reason))],
+        })?;
         let agent: Agent = Agent::config_builder()
+            // Each request has its own: see `Proxies`.
+            .proxy(None)
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -78,6 +88,7 @@ impl Client {
                 Endpoint::new(
                     address,
                     agent.clone(),
+                    proxies.clone(),
                     patience,
                     reference.repository(),
                     settings,
@@ -105,6 +116,14 @@ impl Client {
                 .get(CONTENT_TYPE)
                 .and_then(|kind| kind.to_str().ok())
                 .map(str::to_owned);
+            if media_type
+                .as_deref()
+                .is_some_and(|kind| kind.starts_with("text/html"))
+            {
+                return Err(Refusal::Protocol(
+                    "it answers a web page; perhaps a network on the way wants a login".to_owned(),
+                ));
+            }
             let bytes = self.bounded(response.into_body().into_reader(), LARGEST_MANIFEST)?;
             let digest = Digest::of(&bytes);
             match expected {
@@ -204,6 +223,7 @@ fn random_share() -> f64 {
     f64::from(random as u32) / f64::from(u32::MAX)
 }
 
+/// The host's own roots and those of a file: behind the address of a mirror there may be a public one.
 fn certificates(file: &std::path::Path) -> Result<RootCerts, String> {
     let text = std::fs::read(file).map_err(|error| error.to_string())?;
     let mut found = Vec::new();
@@ -212,8 +232,14 @@ fn certificates(file: &std::path::Path) -> Result<RootCerts, String> {
             found.push(certificate);
         }
     }
-    match found.is_empty() {
-        true => Err("it holds no certificate".to_owned()),
-        false => Ok(RootCerts::new_with_certs(&found)),
+    if found.is_empty() {
+        return Err("it holds no certificate".to_owned());
     }
+    // A host without any has only this file's.
+    let host = rustls_native_certs::load_native_certs().certs;
+    found.extend(
+        host.iter()
+            .map(|certificate| Certificate::from_der(certificate).to_owned()),
+    );
+    Ok(RootCerts::new_with_certs(&found))
 }

@@ -12,12 +12,18 @@ pub(super) fn authority(url: &str) -> Option<(bool, &str)> {
     (!authority.is_empty() && !authority.contains(['@', '\\'])).then_some((https, authority))
 }
 
-fn address_of(authority: &str) -> Option<IpAddr> {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next()?,
-        None => authority.split(':').next()?,
+/// Host, without the brackets of an IPv6 address, and port.
+pub(super) fn host_and_port(authority: &str) -> (&str, Option<&str>) {
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or((rest, "")),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    match host {
+    (host, rest.strip_prefix(':'))
+}
+
+/// The address that an authority itself names.
+pub(super) fn address_of(authority: &str) -> Option<IpAddr> {
+    match host_and_port(authority).0 {
         "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
         host => host.parse::<IpAddr>().ok().map(|address| address.to_canonical()),
     }
