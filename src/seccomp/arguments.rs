@@ -20,6 +20,43 @@ const PER_LINUX32: u32 = 0x0008;
 const UNAME26: u32 = 0x2_0000;
 const PR_SET_IO_FLUSHER: u32 = 57;
 
+/// Refused: pushing input into a terminal. `_IO`-less numbers of asm-generic/ioctls.h, the same on both architectures.
+/// TIOCSTI types into the terminal, TIOCLINUX pastes into a console (ioctl_tty(2), ioctl_console(2)).
+pub(super) const IOCTLS: [u32; 2] = [libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
+
+/// Refused: making namespaces. clone(2) takes the flags as a long and the kernel keeps the lower half (`lower_32_bits` in
+/// kernel/fork.c). CLONE_NEWTIME shares its bit with the exit signal there and is clone3's alone.
+pub(super) const CLONE_NAMESPACES: [u32; 7] = [
+    libc::CLONE_NEWNS as u32,
+    libc::CLONE_NEWCGROUP as u32,
+    libc::CLONE_NEWUTS as u32,
+    libc::CLONE_NEWIPC as u32,
+    libc::CLONE_NEWUSER as u32,
+    libc::CLONE_NEWPID as u32,
+    libc::CLONE_NEWNET as u32,
+];
+
+/// Allowed: plain Linux, 32-bit `uname -m`, a 2.6 release name, both, and asking: as Docker allows. Others switch off
+/// address randomisation or make `read` imply `exec` (personality(2)).
+pub(super) const PERSONALITIES: [u32; 5] = [0, PER_LINUX32, UNAME26, PER_LINUX32 | UNAME26, 0xffff_ffff];
+
+/// Refused: lies in /proc about where arguments and memory are; policy of memory errors; privileges of file system
+/// daemons; sharing a core with another process (prctl(2)).
+pub(super) const PRCTLS: [u32; 4] = [
+    libc::PR_SET_MM as u32,
+    libc::PR_MCE_KILL as u32,
+    PR_SET_IO_FLUSHER,
+    libc::PR_SCHED_CORE as u32,
+];
+
+/// Allowed: local, internet and netlink, and of netlink NETLINK_ROUTE alone.
+pub(super) const FAMILIES: [u32; 4] = [
+    libc::AF_UNIX as u32,
+    libc::AF_INET as u32,
+    libc::AF_INET6 as u32,
+    libc::AF_NETLINK as u32,
+];
+
 /// A rule matches when all its conditions do: index of the argument, comparison, value.
 type Rule = Vec<(u8, SeccompCmpOp, u32)>;
 
@@ -29,48 +66,16 @@ pub(super) fn forbidden(
     arch: Arch,
     verdicts: &BTreeMap<u32, Verdict>,
 ) -> Result<Vec<sock_filter>, BackendError> {
-    // `_IO`-less numbers of asm-generic/ioctls.h, the same on both architectures. TIOCSTI types into the
-    // terminal, TIOCLINUX pastes into a console (ioctl_tty(2), ioctl_console(2)).
-    let ioctl = any_of(1, &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32]);
-
-    // clone(2) takes the flags as a long and the kernel keeps the lower half (`lower_32_bits` in
-    // kernel/fork.c). CLONE_NEWTIME shares its bit with the exit signal there and is clone3's alone.
-    let clone = [
-        libc::CLONE_NEWNS,
-        libc::CLONE_NEWCGROUP,
-        libc::CLONE_NEWUTS,
-        libc::CLONE_NEWIPC,
-        libc::CLONE_NEWUSER,
-        libc::CLONE_NEWPID,
-        libc::CLONE_NEWNET,
-    ]
-    .map(|flag| vec![(0, MaskedEq(flag as u64), flag as u32)]);
-
-    // Plain Linux, 32-bit `uname -m`, a 2.6 release name, both, and asking: as Docker allows. Others switch
-    // off address randomisation or make `read` imply `exec` (personality(2)).
-    let personality = none_of(0, &[0, PER_LINUX32, UNAME26, PER_LINUX32 | UNAME26, 0xffff_ffff]);
-
-    // Lie in /proc about where arguments and memory are; policy of memory errors; privileges of file
-    // system daemons; sharing a core with another process (prctl(2)).
-    let prctl = any_of(
-        0,
-        &[
-            libc::PR_SET_MM as u32,
-            libc::PR_MCE_KILL as u32,
-            PR_SET_IO_FLUSHER,
-            libc::PR_SCHED_CORE as u32,
-        ],
-    );
-
+    let clone = CLONE_NAMESPACES.map(|flag| vec![(0, MaskedEq(u64::from(flag)), flag)]);
     lower(
         arch,
         verdicts,
         libc::EPERM,
         [
             ("clone", clone.into()),
-            ("ioctl", ioctl),
-            ("personality", personality),
-            ("prctl", prctl),
+            ("ioctl", any_of(1, &IOCTLS)),
+            ("personality", none_of(0, &PERSONALITIES)),
+            ("prctl", any_of(0, &PRCTLS)),
         ],
     )
 }
@@ -84,9 +89,7 @@ pub(super) fn address_families(
     arch: Arch,
     verdicts: &BTreeMap<u32, Verdict>,
 ) -> Result<Vec<sock_filter>, BackendError> {
-    let families =
-        [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(|family| family as u32);
-    let mut rules = none_of(0, &families);
+    let mut rules = none_of(0, &FAMILIES);
     rules.push(vec![
         (0, Eq, libc::AF_NETLINK as u32),
         (2, Ne, libc::NETLINK_ROUTE as u32),

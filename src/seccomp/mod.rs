@@ -14,6 +14,7 @@ mod arguments;
 mod default;
 #[cfg(test)]
 mod interpreter;
+mod oci;
 mod policy;
 mod program;
 mod table;
@@ -21,6 +22,7 @@ mod tree;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::oci::oci;
 pub use self::policy::{Base, Policy, PolicyError};
 pub use self::program::{Program, ProgramError};
 
