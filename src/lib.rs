@@ -8,6 +8,7 @@ mod cgroup;
 mod cli;
 pub mod diff;
 mod expect;
+mod export;
 pub mod host;
 pub mod image;
 mod init;

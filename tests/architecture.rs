@@ -196,6 +196,21 @@ const RULES: &[Rule] = &[
         reason: "after the clone there are steps to take and nothing to decide",
     },
     Rule {
+        module: "export",
+        forbidden: &[
+            HOST,
+            &[
+                "crate::launch",
+                "crate::stage",
+                "crate::cgroup",
+                "crate::report",
+                "crate::cli",
+            ],
+        ],
+        except: &[],
+        reason: "a plan and the values that it leaves open make the text",
+    },
+    Rule {
         module: "sys",
         forbidden: &[&["crate"]],
         except: &["crate::sys"],

@@ -55,6 +55,8 @@ pub(super) enum Command {
     Doctor(Doctor),
     /// Hold a job's expectations against what its sandbox does
     Test(Test),
+    /// Print a job's plan for another engine, and what that cannot express
+    Export(Export),
     /// Fetch images into the store
     Pull(Pull),
     /// Print the JSON Schema of a manifest, for editors
@@ -242,6 +244,40 @@ pub(super) struct Test {
     /// Use no network to find the image
     #[arg(long)]
     pub(super) offline: bool,
+}
+
+/// The engines of `export`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Engine {
+    /// A folder for runc and crun
+    OciBundle,
+    /// A Job and a NetworkPolicy
+    Kubernetes,
+    /// A compose file
+    Compose,
+    /// A `docker run` line
+    Docker,
+    /// A script for bubblewrap
+    Bwrap,
+    /// A configuration of nsjail
+    Nsjail,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The job; not needed when the manifest has one
+    pub(super) job: Option<String>,
+    #[command(flatten)]
+    pub(super) file: File,
+    /// The engine
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(super) to: Engine,
+    /// Write into this folder, with the files that belong to it, and not to standard output
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) output: Option<PathBuf>,
+    /// Exit 1, and write nothing, when the engine cannot express everything
+    #[arg(long)]
+    pub(super) strict: bool,
 }
 
 #[derive(Debug, Args)]

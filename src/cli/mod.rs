@@ -5,6 +5,7 @@ mod ceiling;
 mod check;
 mod diff;
 mod explain;
+mod export;
 mod failure;
 mod image;
 mod lock;
@@ -90,6 +91,7 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
         Command::Facts(args) => survey::facts(&args),
         Command::Doctor(args) => survey::doctor(&args),
         Command::Schema(args) => schema::schema(&args),
+        Command::Export(args) => export::export(&args),
         Command::Test(args) => test::test(&args),
         Command::Pull(args) => image::pull(&args),
         Command::Lock(args) => lock::lock(&args),
