@@ -11,6 +11,7 @@ mod expect;
 mod export;
 pub mod host;
 pub mod image;
+mod import;
 mod init;
 mod launch;
 pub mod lock;

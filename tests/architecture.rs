@@ -107,6 +107,23 @@ const RULES: &[Rule] = &[
         reason: "where a path leads is told to it",
     },
     Rule {
+        module: "import",
+        forbidden: &[
+            HOST,
+            &[
+                "crate::plan",
+                "crate::host",
+                "crate::launch",
+                "crate::stage",
+                "crate::cgroup",
+                "crate::report",
+                "crate::cli",
+            ],
+        ],
+        except: &[],
+        reason: "a text becomes a text",
+    },
+    Rule {
         module: "diff",
         forbidden: &[
             HOST,

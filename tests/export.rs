@@ -353,3 +353,46 @@ fn kubernetes_takes_what_it_is_given() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!(status, Some(0), "{out}{errors}");
 }
+
+#[test]
+fn a_docker_line_comes_in_as_a_manifest() {
+    let import = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringfence"));
+        said(command.arg("import").args(words))
+    };
+    let line = [
+        "--from",
+        "docker",
+        "--",
+        "docker",
+        "run",
+        "-t",
+        "--network",
+        "none",
+        "busybox",
+        "id",
+    ];
+    let manifest = "schema = 1\n\n[job.main]\ncommand = [\"id\"]\nimage = \"busybox\"\nprofile = \"standard\"\n\n\
+                    [job.main.network]\nmode = \"null\"\n";
+    let left = "ringfence: left out: --tty: write `ringfence run -t`\n";
+    assert_eq!(import(&line), (Some(0), manifest.to_owned(), left.to_owned()));
+    let strict: Vec<&str> = ["--strict"].into_iter().chain(line).collect();
+    assert_eq!(import(&strict), (Some(1), String::new(), left.to_owned()));
+    // What a manifest refuses is printed, to be mended, and named.
+    let (status, out, errors) = import(&["--from", "docker", "--", "run", "-v", "/:/host", "busybox"]);
+    assert_eq!(status, Some(125));
+    assert!(
+        out.contains("bind = \"/\"") && errors.contains("it is the host's whole file system"),
+        "{errors}"
+    );
+    assert_eq!(
+        import(&["--from", "docker"]).2,
+        "ringfence: import --from docker takes the line after `--`: `ringfence import --from docker -- docker run …`\n"
+    );
+    let (status, _, errors) = import(&["--from", "compose", "/no/such/file"]);
+    assert_eq!(status, Some(125));
+    assert_eq!(
+        errors,
+        "ringfence: import /no/such/file: no such file or directory\n"
+    );
+}

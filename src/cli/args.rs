@@ -57,6 +57,8 @@ pub(super) enum Command {
     Test(Test),
     /// Print a job's plan for another engine, and what that cannot express
     Export(Export),
+    /// Print what another tool runs as a manifest, and what that cannot say
+    Import(Import),
     /// Fetch images into the store
     Pull(Pull),
     /// Print the JSON Schema of a manifest, for editors
@@ -278,6 +280,32 @@ pub(super) struct Export {
     /// Exit 1, and write nothing, when the engine cannot express everything
     #[arg(long)]
     pub(super) strict: bool,
+}
+
+/// The tools of `import`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Tool {
+    /// A `docker run` line, after `--`
+    Docker,
+    /// A compose file
+    Compose,
+    /// A devcontainer.json
+    Devcontainer,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// The tool
+    #[arg(long, value_enum, value_name = "TOOL")]
+    pub(super) from: Tool,
+    /// The file; default: standard input
+    pub(super) file: Option<PathBuf>,
+    /// Exit 1, and print no manifest, when it does not say everything
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// The words of the line
+    #[arg(last = true)]
+    pub(super) words: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod explain;
 mod export;
 mod failure;
 mod image;
+mod import;
 mod lock;
 mod plan;
 mod progress;
@@ -91,6 +92,7 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
         Command::Facts(args) => survey::facts(&args),
         Command::Doctor(args) => survey::doctor(&args),
         Command::Schema(args) => schema::schema(&args),
+        Command::Import(args) => import::import(&args),
         Command::Export(args) => export::export(&args),
         Command::Test(args) => test::test(&args),
         Command::Pull(args) => image::pull(&args),
