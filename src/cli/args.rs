@@ -149,6 +149,9 @@ pub(super) struct Plan {
     /// Every job of the manifest
     #[arg(long, conflicts_with = "job")]
     pub(super) all: bool,
+    /// Below each step, the lines of the manifest that it comes from
+    #[arg(long, conflicts_with_all = ["format", "write", "check"])]
+    pub(super) lines: bool,
     /// Plan for a job with a terminal of its own
     #[arg(short = 't', long)]
     pub(super) tty: bool,

@@ -18,7 +18,12 @@ pub(super) enum Failure {
     /// The image could not be had.
     Image(String),
     /// The sandbox could not be built, or the command not be executed.
-    Launch(LaunchError),
+    Launch {
+        /// Why.
+        error: LaunchError,
+        /// Where the manifest asks for what failed.
+        at: Option<String>,
+    },
     /// Anything else, in one sentence.
     Text(String),
 }
@@ -32,7 +37,7 @@ impl Failure {
     /// The exit code.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Failure::Launch(error) => error.exit_code(),
+            Failure::Launch { error, .. } => error.exit_code(),
             _ => FAILED,
         }
     }
@@ -42,14 +47,14 @@ impl Failure {
         match self {
             Failure::Usage(_) | Failure::Manifest(_) | Failure::Text(_) => Verdict::Refused,
             Failure::Image(_) => Verdict::Image,
-            Failure::Launch(_) => Verdict::Setup,
+            Failure::Launch { .. } => Verdict::Setup,
         }
     }
 }
 
 impl From<LaunchError> for Failure {
     fn from(error: LaunchError) -> Failure {
-        Failure::Launch(error)
+        Failure::Launch { error, at: None }
     }
 }
 
@@ -58,7 +63,8 @@ impl fmt::Display for Failure {
         match self {
             Failure::Usage(text) | Failure::Manifest(text) => f.write_str(text),
             Failure::Image(text) | Failure::Text(text) => write!(f, "ringfence: {text}"),
-            Failure::Launch(error) => write!(f, "ringfence: {error}"),
+            Failure::Launch { error, at: None } => write!(f, "ringfence: {error}"),
+            Failure::Launch { error, at: Some(at) } => write!(f, "ringfence: {error} ({at})"),
         }
     }
 }

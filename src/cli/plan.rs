@@ -1,8 +1,9 @@
 //! `ringfence plan`: what a run would do, as text, JSON or TOML; stored, or compared with what is stored.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::{Format, Plan as Args};
+use super::explain;
 use super::failure::Failure;
 use super::image::{self, Reach};
 use super::lock::Pins;
@@ -11,12 +12,25 @@ use super::project::Project;
 use super::settings::Settings;
 use super::survey::survey;
 use crate::host::facts::Facts;
-use crate::plan::{self, Plan, Request};
+use crate::plan::{self, Request};
+use crate::profile::{self, Explanation};
 
-/// A plan with the name of its file: `JOB` or `JOB@HOST`.
+/// More plans than anybody reviews; a matrix multiplies.
+const MOST: usize = 20_000;
+
+/// What is planned: a job, as the manifest has it or as a cell of its matrix has it.
+struct Cell {
+    /// The beginning of its file's name: `JOB`, `JOB+IMAGE+PROFILE`.
+    name: String,
+    job: String,
+    /// The manifest in which the job is so; none: as it stands.
+    variant: Option<Project>,
+}
+
+/// A plan as it is printed, with the name of its file: `JOB` or `JOB@HOST`. Of ten thousand the texts alone are kept.
 struct Named {
     name: String,
-    plan: Plan,
+    text: String,
 }
 
 /// Plans what is asked for and prints, stores or compares it.
@@ -29,62 +43,111 @@ pub(super) fn plan(args: Args) -> Result<u8, Failure> {
         print(project.text())?;
         return Ok(0);
     }
-    let names: Vec<&str> = if args.all {
-        project.manifest.jobs().collect()
-    } else {
-        vec![project.job_name(args.job.as_deref())?]
+    let cells = match args.all {
+        true => cells(&project),
+        false => {
+            let job = project.job_name(args.job.as_deref())?.to_owned();
+            vec![Cell {
+                name: job.clone(),
+                job,
+                variant: None,
+            }]
+        }
     };
-    let plans = plans(&args, &project, &names)?;
+    let plans = plans(&args, &project, &cells)?;
     match (&args.write, &args.check) {
         (Some(folder), _) => write(folder, &plans),
         (None, Some(folder)) => compare(folder, &plans),
         (None, None) => {
             for (index, named) in plans.iter().enumerate() {
                 let gap = if index > 0 { "\n" } else { "" };
-                print(&format!("{gap}{}", rendered(&named.plan, args.format)))?;
+                print(gap)?;
+                print(&named.text)?;
             }
             Ok(0)
         }
     }
 }
 
-/// Every job for every host; all refusals are said together.
-fn plans(args: &Args, project: &Project, names: &[&str]) -> Result<Vec<Named>, Failure> {
+/// Every job, and of those in the matrix every cell.
+fn cells(project: &Project) -> Vec<Cell> {
+    let of_job = |job: &str| {
+        let variants = project.manifest.variants(job);
+        let plain = variants.is_empty().then(|| Cell {
+            name: job.to_owned(),
+            job: job.to_owned(),
+            variant: None,
+        });
+        let variants = variants.into_iter().map(|variant| Cell {
+            name: variant.name,
+            job: job.to_owned(),
+            variant: Some(project.with(variant.manifest)),
+        });
+        plain.into_iter().chain(variants).collect::<Vec<_>>()
+    };
+    project.manifest.jobs().flat_map(of_job).collect()
+}
+
+/// Every cell for every host; all refusals are said together.
+fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Vec<Named>, Failure> {
     let settings = Settings::load()?;
     let pins = Pins::of(project, false)?;
-    let mut hosts = Vec::new();
-    for path in &args.facts {
-        let stem = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        hosts.push((stem, read_facts(path)?));
+    let hosts = hosts(args, project)?;
+    let count = cells.len().saturating_mul(hosts.len().max(1));
+    if count > MOST {
+        return Err(Failure::text(format!(
+            "{count} plans; at most {MOST} are made at once"
+        )));
     }
     let request = Request {
         args: (!args.args.is_empty() && args.adhoc.image.is_none()).then(|| args.args.clone()),
         tty: args.tty,
     };
+    // A folder of plans is for people.
+    let stored = args.write.is_some() || args.check.is_some();
+    let format = if stored { Format::Text } else { args.format };
     let mut plans = Vec::new();
     let mut refusals = Vec::new();
-    for name in names {
-        let job = project.job(name)?;
-        let this_host = survey(&settings, Some((project, &job)))?.facts;
+    for cell in cells {
+        let project = cell.variant.as_ref().unwrap_or(project);
+        let job = project.job(&cell.job)?;
+        // Of other hosts this one knows nothing.
+        let here = match hosts.first() {
+            Some(_) => None,
+            None => Some(survey(&settings, Some((project, &job)))?.facts),
+        };
+        let any = here
+            .as_ref()
+            .or(hosts.first().map(|(_, facts)| facts))
+            .ok_or_else(|| Failure::text("no host"))?;
         let found = image::find(
             &job.image.value,
             project,
             pins.as_ref(),
             &settings,
-            &this_host,
+            any,
             Reach::Lock,
         )?;
-        let here = hosts.is_empty().then_some(this_host);
+        let explanation = match args.lines {
+            true => profile::explain(&project.manifest, &cell.job).ok(),
+            false => None,
+        };
         let asked = hosts
             .iter()
-            .map(|(stem, facts)| (format!("{name}@{stem}"), facts));
-        for (file, facts) in here.iter().map(|facts| ((*name).to_owned(), facts)).chain(asked) {
+            .map(|(stem, facts)| (format!("{}@{stem}", cell.name), facts));
+        for (file, facts) in here.iter().map(|facts| (cell.name.clone(), facts)).chain(asked) {
             match plan::plan(&job, facts, &found.image, &request) {
-                Ok(plan) => plans.push(Named { name: file, plan }),
+                Ok(plan) => plans.push(Named {
+                    name: file,
+                    text: match (format, &explanation) {
+                        (Format::Text, Some(explanation)) => {
+                            plan.to_sheet(|keys| lines(keys, explanation, project))
+                        }
+                        (Format::Text, None) => plan.to_string(),
+                        (Format::Json, _) => plan.to_json(),
+                        (Format::Toml, _) => plan.to_toml(),
+                    },
+                }),
                 Err(problems) => refusals.push(project.render(&problems)),
             }
         }
@@ -96,18 +159,53 @@ fn plans(args: &Args, project: &Project, names: &[&str]) -> Result<Vec<Named>, F
     }
 }
 
+/// The hosts of `--facts`, else those of the manifest's matrix; each by its file's stem.
+fn hosts(args: &Args, project: &Project) -> Result<Vec<(String, Facts)>, Failure> {
+    let of_matrix = || -> Vec<PathBuf> {
+        let hosts = project.manifest.matrix_hosts().filter(|_| args.all);
+        hosts.map(|host| project.dir.join(host)).collect()
+    };
+    let paths = if args.facts.is_empty() {
+        of_matrix()
+    } else {
+        args.facts.clone()
+    };
+    let host = |path: &PathBuf| {
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Ok((stem, read_facts(path)?))
+    };
+    paths.iter().map(host).collect()
+}
+
+/// Where the manifest, or a built-in profile, says what a step does.
+fn lines(keys: &[String], explanation: &Explanation, project: &Project) -> Vec<String> {
+    if keys.is_empty() {
+        return vec!["always".to_owned()];
+    }
+    let line = |value: &profile::Explained| {
+        let setting = value.holds().filter(|setting| !setting.removes)?;
+        Some(format!("{}  {}", value.path(), explain::place(setting, project)))
+    };
+    let found: Vec<String> = keys
+        .iter()
+        .flat_map(|key| explanation.under(key))
+        .filter_map(line)
+        .collect();
+    match found.is_empty() {
+        // What no key writes comes with the image.
+        true => explanation.under("image").filter_map(line).collect(),
+        false => found,
+    }
+}
+
 fn read_facts(path: &Path) -> Result<Facts, Failure> {
     let failed = |cause: String| Failure::text(format!("facts {}: {cause}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(crate::launch::io_words(&error)))?;
     Facts::from_toml(&text).map_err(|error| failed(error.to_string()))
-}
-
-fn rendered(plan: &Plan, format: Format) -> String {
-    match format {
-        Format::Text => plan.to_string(),
-        Format::Json => plan.to_json(),
-        Format::Toml => plan.to_toml(),
-    }
 }
 
 /// The index of a folder of plans: which there are, and of which format.
@@ -123,7 +221,7 @@ fn index(plans: &[Named]) -> String {
 }
 
 fn files(plans: &[Named]) -> Vec<(String, String)> {
-    let file = |named: &Named| (format!("{}.plan.txt", named.name), named.plan.to_string());
+    let file = |named: &Named| (format!("{}.plan.txt", named.name), named.text.clone());
     plans
         .iter()
         .map(file)
@@ -164,53 +262,15 @@ fn compare(folder: &Path, plans: &[Named]) -> Result<u8, Failure> {
         };
         if stored != text {
             differs = true;
-            print(&format!(
-                "--- {}\n+++ now\n{}",
-                path.display(),
-                diff(&stored, &text)
-            ))?;
+            let diff = similar::TextDiff::from_lines(&stored, &text);
+            let mut unified = diff.unified_diff();
+            print(
+                &unified
+                    .context_radius(3)
+                    .header(&path.display().to_string(), "now")
+                    .to_string(),
+            )?;
         }
     }
     Ok(u8::from(differs))
-}
-
-/// The lines that differ, old ones marked `-` and new ones `+`, in the order of a longest common subsequence.
-fn diff(old: &str, new: &str) -> String {
-    let (old, new): (Vec<_>, Vec<_>) = (old.lines().collect(), new.lines().collect());
-    // common[i][j]: how many lines old[i..] and new[j..] have in common.
-    let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
-    for i in (0..old.len()).rev() {
-        for j in (0..new.len()).rev() {
-            common[i][j] = if old[i] == new[j] {
-                common[i + 1][j + 1] + 1
-            } else {
-                common[i + 1][j].max(common[i][j + 1])
-            };
-        }
-    }
-    let (mut i, mut j, mut text) = (0, 0, String::new());
-    while i < old.len() || j < new.len() {
-        if i < old.len() && j < new.len() && old[i] == new[j] {
-            (i, j) = (i + 1, j + 1);
-        } else if j == new.len() || (i < old.len() && common[i + 1][j] >= common[i][j + 1]) {
-            text += &format!("-{}\n", old[i]);
-            i += 1;
-        } else {
-            text += &format!("+{}\n", new[j]);
-            j += 1;
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_diff_names_what_went_and_what_came() {
-        assert_eq!(diff("a\nb\nc\n", "a\nB\nc\nd\n"), "-b\n+B\n+d\n");
-        assert_eq!(diff("", "a\n"), "+a\n");
-        assert_eq!(diff("a\n", "a\n"), "");
-    }
 }

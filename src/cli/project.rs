@@ -78,6 +78,18 @@ impl Project {
         }
     }
 
+    /// The same text with another reading of it: a cell of its matrix.
+    pub(super) fn with(&self, manifest: Manifest) -> Project {
+        Project {
+            name: self.name.clone(),
+            in_file: self.in_file,
+            dir: self.dir.clone(),
+            text: self.text.clone(),
+            manifest,
+            ceilings: OnceCell::new(),
+        }
+    }
+
     /// The text of the manifest.
     pub(super) fn text(&self) -> &str {
         &self.text

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::args::Run as Args;
+use super::explain;
 use super::failure::Failure;
 use super::image::{self, Reach};
 use super::lock::Pins;
@@ -12,9 +13,9 @@ use super::project::Project;
 use super::settings::Settings;
 use super::survey::{Survey, survey, values};
 use super::{print, say};
-use crate::launch::{self, Context, Ended, Exit};
+use crate::launch::{self, Context, Ended, Exit, LaunchError};
 use crate::plan::{self, Plan, Request};
-use crate::profile::{Job, Origin};
+use crate::profile::{self, Explained, Explanation, Job};
 use crate::report::receipt::Receipt;
 use crate::report::verdict::{End, Hit, Verdict, end, judge};
 
@@ -91,7 +92,8 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         streams: None,
         claims: &[],
     };
-    let exit = launch::prepare(plan.clone(), context)?.start()?.wait();
+    let started = launch::prepare(plan.clone(), context).and_then(|prepared| prepared.start());
+    let exit = started.map_err(|error| located(error, &project, &job))?.wait();
     Ok(finish(&project, &job, &plan, &exit, report))
 }
 
@@ -99,8 +101,13 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
 /// whatever happens to the receipt: 125 would say that it never started.
 fn finish(project: &Project, job: &Job, plan: &Plan, exit: &Exit, report: &mut Option<File>) -> u8 {
     let (verdict, mut hits) = judge(plan, exit);
-    for hit in &mut hits {
-        hit.at = place(project, job, hit.key);
+    if !hits.is_empty() {
+        let explanation = profile::explain(&project.manifest, &job.name).ok();
+        for hit in &mut hits {
+            hit.at = explanation
+                .as_ref()
+                .and_then(|explanation| place(project, explanation, hit.key));
+        }
     }
     let code = exit_code(exit);
     for hit in &hits {
@@ -142,23 +149,23 @@ fn sentence(verdict: Verdict, hit: &Hit) -> String {
     )
 }
 
-/// Where the limit of a key was written.
-fn place(project: &Project, job: &Job, key: &str) -> Option<String> {
-    let limits = &job.hold.limits;
-    let origin = match key {
-        "limits.memory" => &limits.memory.as_ref()?.max.origin,
-        "limits.pids" => &limits.pids.as_ref()?.max.origin,
-        "limits.wall" => &limits.wall.as_ref()?.max.origin,
-        "limits.cpu-time" => &limits.cpu_time.as_ref()?.max.origin,
-        "limits.output" => &limits.output.as_ref()?.max.origin,
-        "limits.disk" => &limits.disk.as_ref()?.max.origin,
-        _ => return None,
-    };
-    Some(match origin {
-        Origin::Manifest { span, .. } => project.place(span.start),
-        Origin::BuiltIn(profile) => format!("built-in profile {}", profile.name()),
-        Origin::Arguments => "command line".to_owned(),
-    })
+/// Where a key was written, by the manifest or a built-in profile.
+fn place(project: &Project, explanation: &Explanation, key: &str) -> Option<String> {
+    let setting = explanation.holds(key)?;
+    (!setting.removes).then(|| explain::place(setting, project))
+}
+
+/// The error of a step with the line of the manifest that asked for it.
+fn located(error: LaunchError, project: &Project, job: &Job) -> Failure {
+    let explanation = profile::explain(&project.manifest, &job.name).ok();
+    let found = explanation.iter().find_map(|explanation| {
+        let values = error.keys().iter().flat_map(|key| explanation.under(key));
+        let mut written = values.filter_map(Explained::holds);
+        written
+            .find(|setting| setting.built_in.is_none() && !setting.removes)
+            .map(|setting| explain::place(setting, project))
+    });
+    Failure::Launch { error, at: found }
 }
 
 fn create(path: &Path) -> Result<File, Failure> {

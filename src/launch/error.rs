@@ -5,7 +5,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use crate::plan::Plan;
+use crate::plan::{FromKeys, Plan};
 use crate::report::record::Stage;
 
 /// Why a job did not start. One sentence: the step, its object, the cause.
@@ -18,6 +18,8 @@ pub(crate) enum LaunchError {
         at: String,
         /// The kernel's answer.
         cause: String,
+        /// The keys of the manifest that the step comes from.
+        keys: Vec<String>,
     },
     /// Something outside the steps failed.
     #[error("{what}: {cause}")]
@@ -62,12 +64,22 @@ impl LaunchError {
         phase: &str,
         index: usize,
         total: usize,
-        step: impl fmt::Display,
+        step: &(impl fmt::Display + FromKeys),
         cause: impl fmt::Display,
     ) -> LaunchError {
         LaunchError::Step {
             at: format!("{phase} step {} of {total}: {step}", index + 1),
             cause: cause.to_string(),
+            keys: step.keys(),
+        }
+    }
+
+    /// The keys of the manifest that a failed step comes from.
+    pub(crate) fn keys(&self) -> &[String] {
+        match self {
+            LaunchError::Step { keys, .. } => keys,
+            LaunchError::Undo { first, .. } => first.keys(),
+            LaunchError::Setup { .. } | LaunchError::NotFound(_) | LaunchError::NotExecutable { .. } => &[],
         }
     }
 

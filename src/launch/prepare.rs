@@ -267,7 +267,11 @@ fn sources(tree: &Tree, context: &Context<'_>, made: &mut Made) -> Result<Vec<So
     for path in found {
         // The plan's own words for it: a variable's value may be a secret.
         let failed = |cause: String| match tree {
-            Tree::Bind { source, .. } => LaunchError::setup(format!("bind {source}"), cause),
+            Tree::Bind { source, .. } => LaunchError::Step {
+                at: format!("bind {source}"),
+                cause,
+                keys: tree.keys(),
+            },
             Tree::Layers | Tree::Scratch => LaunchError::setup(path.display().to_string(), cause),
         };
         let Some(place) = look(tree, &path, context).map_err(failed)? else {

@@ -14,6 +14,7 @@ mod advice;
 mod decode;
 pub(crate) mod grammar;
 mod json_schema;
+mod matrix;
 pub(crate) mod nearest;
 pub(crate) mod paths;
 pub(crate) mod schema;
@@ -29,6 +30,8 @@ use toml::de::{DeTable, DeValue};
 
 use self::decode::Decoder;
 pub use self::json_schema::json_schema;
+use self::matrix::Matrix;
+pub use self::matrix::Variant;
 use self::value::{Table, Value};
 use crate::problem::{Problem, Problems, codes};
 
@@ -44,6 +47,8 @@ pub struct Manifest {
     pub(crate) profiles: Table,
     /// `[variables]`, by name.
     variables: BTreeMap<String, Declared>,
+    /// `[matrix]`.
+    matrix: Matrix,
 }
 
 /// What `[variables]` declares under one name.
@@ -130,10 +135,12 @@ pub(crate) fn parse_recoverable(text: &str) -> (Option<Manifest>, Vec<Problem>) 
         Some(Value::Table(table)) => table,
         _ => Table::new(),
     };
+    let jobs = entries("job");
     let manifest = Manifest {
-        jobs: entries("job"),
         profiles: entries("profile"),
         variables: variables(entries("variables"), &mut decoder.problems),
+        matrix: Matrix::read(entries("matrix"), &jobs, &mut decoder.problems),
+        jobs,
     };
     (readable.then_some(manifest), decoder.problems)
 }

@@ -10,6 +10,7 @@ mod given;
 mod host_root;
 mod ids;
 mod image;
+mod keys;
 mod landlock;
 mod limits;
 mod line;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::codes::ALL as CODES;
 pub use self::image::{Image, ImageConfig, ImageKind, Request};
+pub use self::keys::FromKeys;
 pub use self::place::unfit as unfit_workdir;
 pub(crate) use self::plain::Plain;
 pub use self::planner::plan;

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::keys::FromKeys;
 use super::line::Ids;
 use super::plain::{Plain, Quoted};
 use super::{Id, InitStep, Mounted, Plan, RootMount, Tree, Upper, WorkloadStep};
@@ -101,9 +102,23 @@ impl Plan {
     }
 }
 
-impl Display for Plan {
-    /// A sheet to read and to compare: what runs, then every step in its order.
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+/// What stands below a step, a line each: made from the keys that the step comes from.
+type Below<'a> = &'a dyn Fn(&[String]) -> Vec<String>;
+
+impl Plan {
+    /// The sheet with lines of `below` under each step: where the manifest says it, for one. It gets the keys that the
+    /// step comes from, none for what every sandbox does.
+    pub fn to_sheet(&self, below: impl Fn(&[String]) -> Vec<String>) -> String {
+        struct Sheet<'a>(&'a Plan, Below<'a>);
+        impl Display for Sheet<'_> {
+            fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                self.0.sheet(f, self.1)
+            }
+        }
+        Sheet(self, &below).to_string()
+    }
+
+    fn sheet(&self, f: &mut Formatter<'_>, below: Below<'_>) -> fmt::Result {
         writeln!(
             f,
             "plan {} of job {}, profile {}",
@@ -152,10 +167,10 @@ impl Display for Plan {
             let label = if number == 0 { "environment" } else { "" };
             writeln!(f, "{label:<13}{}={}", Plain(name), Quoted(&value.to_string()))?;
         }
-        phase(f, "before the clone", &self.before_clone)?;
-        phase(f, "with the child waiting", &self.with_child)?;
-        phase(f, "init", &self.init)?;
-        phase(f, "workload", &self.workload)?;
+        phase(f, "before the clone", &self.before_clone, below)?;
+        phase(f, "with the child waiting", &self.with_child, below)?;
+        phase(f, "init", &self.init, below)?;
+        phase(f, "workload", &self.workload, below)?;
         if !self.notices.is_empty() {
             writeln!(f, "\nnotices")?;
             for notice in &self.notices {
@@ -166,10 +181,25 @@ impl Display for Plan {
     }
 }
 
-fn phase<S: Display>(f: &mut Formatter<'_>, name: &str, steps: &[S]) -> fmt::Result {
+impl Display for Plan {
+    /// A sheet to read and to compare: what runs, then every step in its order.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.sheet(f, &|_| Vec::new())
+    }
+}
+
+fn phase<S: Display + FromKeys>(
+    f: &mut Formatter<'_>,
+    name: &str,
+    steps: &[S],
+    below: Below<'_>,
+) -> fmt::Result {
     writeln!(f, "\n{name}")?;
     for (number, step) in steps.iter().enumerate() {
         writeln!(f, "{:>4}  {step}", number + 1)?;
+        for line in below(&step.keys()) {
+            writeln!(f, "        {line}")?;
+        }
     }
     Ok(())
 }

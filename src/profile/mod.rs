@@ -128,6 +128,9 @@ fn everything(manifest: &Manifest) -> (BTreeMap<String, Job>, Vec<Problem>) {
         let (job, found) = resolved(manifest, name);
         problems.extend(found);
         jobs.extend(job.map(|job| (name.to_owned(), job)));
+        for variant in manifest.variants(name) {
+            problems.extend(resolved(&variant.manifest, name).1);
+        }
     }
     let parents = chain::parents(manifest);
     for name in manifest.profiles() {

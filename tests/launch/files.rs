@@ -286,7 +286,7 @@ fn a_source_that_is_a_link_is_refused() {
         .any_stderr()
         .each(|ran| {
             let end = "a link is on the way, which a job may have put there; \
-                if it is yours, write the place that it leads to\n";
+                if it is yours, write the place that it leads to (ringfence.toml:4:43)\n";
             assert!(ran.stderr.ends_with(end), "{}", ran.stderr);
         });
 }

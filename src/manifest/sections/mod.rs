@@ -32,6 +32,11 @@ pub(crate) static ROOT: Section = Section::of(&[
     key("job", Kind::Entries(&JOBS), "What runs."),
     key("profile", Kind::Entries(&PROFILES), "How it is held."),
     key("variables", Kind::Entries(&VARIABLES), "Texts used as `${NAME}`."),
+    key(
+        "matrix",
+        Kind::Table(&MATRIX),
+        "What `plan --all` plans each job with.",
+    ),
 ]);
 
 static JOBS: Entries = Entries {
@@ -45,6 +50,36 @@ static PROFILES: Entries = Entries {
     name: is::name,
     value: Kind::Table(&PROFILE),
 };
+
+static MATRIX: Section = Section::of(&[
+    key(
+        "jobs",
+        Kind::List(&Kind::Text(is::name)),
+        "The jobs that it is about; every one when not written.",
+    ),
+    key(
+        "images",
+        Kind::List(&Kind::Template(is::image)),
+        "Each takes the place of `image`.",
+    ),
+    key(
+        "profiles",
+        Kind::List(&Kind::Text(is::name)),
+        "Each takes the place of `profile`.",
+    ),
+    key(
+        "platforms",
+        Kind::Refused(
+            "a plan is for the platform of its host; list the facts of a host of each platform in `hosts`",
+        ),
+        "Follow `hosts`.",
+    ),
+    key(
+        "hosts",
+        Kind::List(&Kind::Text(is::argument)),
+        "Files that `ringfence facts` wrote, relative to the manifest's folder.",
+    ),
+]);
 
 /// `[variables]`.
 pub(crate) static VARIABLES: Entries = Entries {
