@@ -74,6 +74,7 @@ fn a_limit_above_the_ceiling() {
       |          ------ the ceiling
       |
       = help: ask for at most 4GiB
+      = book: errors/RF0501.md, or `ringfence explain RF0501`
 
     error[RF0501]: pids of 5000 exceeds this host's ceiling of 1024
      --> ringfence.toml:6:15
@@ -131,6 +132,7 @@ fn a_limit_of_a_built_in_profile() {
        |          -------- the ceiling
        |
        = help: ask for at most 256MiB
+       = book: errors/RF0501.md, or `ringfence explain RF0501`
     "#);
 }
 
@@ -151,6 +153,7 @@ fn a_limit_that_is_missing_or_optional() {
       |          ------ the ceiling
       |
       = help: ask for at most 4GiB
+      = book: errors/RF0501.md, or `ringfence explain RF0501`
     "#);
     let standard = format!("{HOST}profile = \"standard\"\nnetwork.mode = \"null\"\n");
     insta::assert_snapshot!(folder.plan(&standard, "memory = \"4GiB\"\n"), @r#"
@@ -167,6 +170,7 @@ fn a_limit_that_is_missing_or_optional() {
       |          ------ the ceiling
       |
       = help: ask for at most 4GiB
+      = book: errors/RF0501.md, or `ringfence explain RF0501`
     "#);
     let optional = format!("{HOST}limits.enforce = \"optional\"\n");
     insta::assert_snapshot!(folder.plan(&optional, "memory = \"4GiB\"\n"), @r#"
@@ -183,6 +187,7 @@ fn a_limit_that_is_missing_or_optional() {
       |          ------ the ceiling
       |
       = help: write `enforce = "required"`
+      = book: errors/RF0501.md, or `ringfence explain RF0501`
     "#);
 }
 
@@ -210,6 +215,7 @@ fn a_network_a_capability_and_a_profile() {
        |           ------------------ the ceiling
        |
        = help: it allows null, bridge
+       = book: errors/RF0502.md, or `ringfence explain RF0502`
 
     error[RF0506]: this host's ceiling does not allow the profile `dev`
      --> ringfence.toml:5:11
@@ -223,6 +229,7 @@ fn a_network_a_capability_and_a_profile() {
       |            ---------------------- the ceiling
       |
       = help: it allows strict, standard
+      = book: errors/RF0506.md, or `ringfence explain RF0506`
 
     error[RF0505]: this host's ceiling does not allow NET_RAW
      --> ringfence.toml:6:25
@@ -236,6 +243,7 @@ fn a_network_a_capability_and_a_profile() {
       |                --------- the ceiling
       |
       = help: write `security.capabilities` without it, or none: `[]`
+      = book: errors/RF0505.md, or `ringfence explain RF0505`
     "#);
 }
 
@@ -258,6 +266,7 @@ fn an_image_and_a_registry() {
       |              ------------- the ceiling
       |
       = help: it allows docker.io
+      = book: errors/RF0504.md, or `ringfence explain RF0504`
 
     error[RF0504]: this host's ceiling does not allow the image registry.example/x/y:1
      --> ringfence.toml:3:9
@@ -299,6 +308,7 @@ fn a_part_of_the_host_outside_the_allowed_folders() {
       |          ------------------- the ceiling
       |
       = help: it allows ${manifest-dir} and what is below
+      = book: errors/RF0503.md, or `ringfence explain RF0503`
     "#);
     // A link, a way up and a variable lead to the same place.
     for outside in ["link", "src/../link", "link/../etc"] {

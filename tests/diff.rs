@@ -310,6 +310,7 @@ fn what_cannot_be_compared_is_told() {
       | ^^^^^^
       |
       = help: `memory` belongs in the table `limits`
+      = book: errors/RF0101.md, or `ringfence explain RF0101`
     "#);
     insta::assert_snapshot!(folder.diff(&["old.toml", "absent.toml"]), @r#"
     exit 125

@@ -141,6 +141,7 @@ fn a_job_that_there_is_not() {
     error[RF0207]: the manifest has no job `tset`
      |
      = help: did you mean `test`?
+     = book: errors/RF0207.md, or `ringfence explain RF0207`
     "#);
 }
 

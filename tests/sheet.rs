@@ -363,6 +363,7 @@ fn a_matrix_that_is_wrong() {
       |             ^^^^^^
       |
       = help: did you mean "test"?
+      = book: errors/RF0207.md, or `ringfence explain RF0207`
 
     error[RF0110]: `platforms` cannot be written: a plan is for the platform of its host; list the facts of a host of each platform in `hosts`
      --> ringfence.toml:7:13
@@ -371,6 +372,7 @@ fn a_matrix_that_is_wrong() {
       |             ^^^^^^^^^^^^^^^
       |
       = help: leave it out
+      = book: errors/RF0110.md, or `ringfence explain RF0110`
     "#);
     folder.write("ringfence.toml", &MANIFEST.replace("\"ci\"]", "\"cl\"]"));
     insta::assert_snapshot!(folder.plan(&["--all"]), @r#"
@@ -382,6 +384,7 @@ fn a_matrix_that_is_wrong() {
       |                       ^^^^
       |
       = help: did you mean "ci"?
+      = book: errors/RF0201.md, or `ringfence explain RF0201`
     "#);
     folder.write("ringfence.toml", &MANIFEST.replace("new.toml", "none.toml"));
     insta::assert_snapshot!(folder.plan(&["--all"]), @r#"

@@ -199,7 +199,7 @@ pub(super) struct Diff {
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// The value, or a table of values: `limits.memory`, `mounts./tmp`; default: all of them
+    /// The value, or a table of values: `limits.memory`, `mounts./tmp`; default: all of them. Or the code of an error: `RF0105`
     pub(super) path: Option<String>,
     /// The job; not needed when the manifest has one
     pub(super) job: Option<String>,

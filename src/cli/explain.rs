@@ -8,9 +8,13 @@ use super::print;
 use super::project::{Project, line_and_column};
 use crate::manifest::paths::{self, NoSuchPath};
 use crate::profile::{self, Explained, Explanation, Setting};
+use crate::{ceiling, plan, problem};
 
 /// Every value at the path, each with its chain of tables; the one that holds comes first.
 pub(super) fn explain(args: &Args) -> Result<u8, Failure> {
+    if let Some(code) = args.path.as_deref().filter(|path| is_code(path)) {
+        return print(page(code)?).map(|()| 0);
+    }
     let project = Project::open(args.file.file.as_deref())?;
     let job = project.job_name(args.job.as_deref())?;
     // A mistake elsewhere in the job is `check`'s; a value that stands can be explained all the same.
@@ -37,6 +41,35 @@ pub(super) fn explain(args: &Args) -> Result<u8, Failure> {
     }
     print(&texts.join("\n"))?;
     Ok(0)
+}
+
+/// Whether a path is the code of an error: no key begins so.
+fn is_code(path: &str) -> bool {
+    path.strip_prefix("RF")
+        .is_some_and(|number| number.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// The book's page of a code.
+fn page(code: &str) -> Result<&'static str, Failure> {
+    let pages = || {
+        problem::codes::PAGES
+            .iter()
+            .chain(plan::PAGES)
+            .chain(ceiling::codes::PAGES)
+    };
+    let ends = pages()
+        .next()
+        .zip(pages().last())
+        .map(|((first, _), (last, _))| format!("{first} to {last}"));
+    pages()
+        .find(|(known, _)| *known == code)
+        .map(|(_, page)| *page)
+        .ok_or_else(|| {
+            Failure::text(format!(
+                "there is no error {code}; the errors are {}",
+                ends.unwrap_or_default()
+            ))
+        })
 }
 
 fn unknown(error: &NoSuchPath) -> String {

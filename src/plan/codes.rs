@@ -7,6 +7,10 @@ macro_rules! codes {
 
         /// Every code of the planner with its meaning in one line.
         pub const ALL: &[(&str, &str)] = &[$(($code, $meaning),)*];
+
+        /// Every code with its page of the book.
+        pub(crate) const PAGES: &[(&str, &str)] =
+            &[$(($code, include_str!(concat!("../../book/src/errors/", $code, ".md"))),)*];
     };
 }
 

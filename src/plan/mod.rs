@@ -35,6 +35,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::codes::ALL as CODES;
+pub(crate) use self::codes::PAGES;
 pub use self::image::{Image, ImageConfig, ImageKind, Request};
 pub use self::keys::FromKeys;
 pub use self::place::unfit as unfit_workdir;

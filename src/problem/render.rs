@@ -1,8 +1,9 @@
 //! Problems beside their source lines, for people.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Message, Renderer, Snippet};
 
 use super::{Problem, Problems, Severity};
 
@@ -21,8 +22,10 @@ impl Problems {
             Renderer::plain()
         };
         let mut out = String::new();
+        let mut linked = BTreeSet::new();
         for problem in self.iter().take(SHOWN) {
-            out += &one(problem, file_name, text, &renderer);
+            let page = linked.insert(problem.code).then(|| page(problem.code));
+            out += &one(problem, page.as_deref(), file_name, text, &renderer);
             out += "\n\n";
         }
         if let Some(more) = self.iter().len().checked_sub(SHOWN).filter(|more| *more > 0) {
@@ -34,7 +37,12 @@ impl Problems {
     }
 }
 
-fn one(problem: &Problem, file_name: &str, text: &str, renderer: &Renderer) -> String {
+/// Where the book tells more about a code; with the first problem of it.
+fn page(code: &str) -> String {
+    format!("errors/{code}.md, or `ringfence explain {code}`")
+}
+
+fn one(problem: &Problem, page: Option<&str>, file_name: &str, text: &str, renderer: &Renderer) -> String {
     let level = match problem.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -45,8 +53,10 @@ fn one(problem: &Problem, file_name: &str, text: &str, renderer: &Renderer) -> S
         .iter()
         .chain(problem.related.iter().map(|(span, _)| span));
     let Some(lines) = lines_around(text, places) else {
-        let help = (!problem.help.is_empty()).then(|| Level::HELP.message(problem.help.as_str()));
-        return renderer.render(&[title.elements(elsewhere(problem)).elements(help)]);
+        let group = title
+            .elements(elsewhere(problem))
+            .elements(footers(problem, page));
+        return renderer.render(&[group]);
     };
     let inside = |span: &Range<usize>| {
         let start = floor_char(text, span.start);
@@ -71,11 +81,14 @@ fn one(problem: &Problem, file_name: &str, text: &str, renderer: &Renderer) -> S
                 .map(|(span, label)| AnnotationKind::Context.span(inside(span)).label(label.as_str())),
         );
     let group = title.element(snippet).elements(elsewhere(problem));
-    let group = match problem.help.as_str() {
-        "" => group,
-        help => group.element(Level::HELP.message(help)),
-    };
-    renderer.render(&[group])
+    renderer.render(&[group.elements(footers(problem, page))])
+}
+
+/// What would be right, and where to read on.
+fn footers<'a>(problem: &'a Problem, page: Option<&'a str>) -> impl Iterator<Item = Message<'a>> {
+    let help = (!problem.help.is_empty()).then(|| Level::HELP.message(problem.help.as_str()));
+    help.into_iter()
+        .chain(page.map(|page| Level::NOTE.with_name("book").message(page)))
 }
 
 /// The places in other texts, each below its own name.
