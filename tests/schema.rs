@@ -23,10 +23,10 @@ fn taplo() -> Option<PathBuf> {
     found
 }
 
-/// The schema in a file of the test's own.
-fn schema(name: &str) -> PathBuf {
+/// The schema of a manifest or a plan, in a file of the test's own.
+fn schema(of: &str, name: &str) -> PathBuf {
     let out = Command::new(env!("CARGO_BIN_EXE_ringfence"))
-        .arg("schema")
+        .args(["schema", of])
         .output()
         .expect("ringfence");
     assert!(out.status.success(), "{out:?}");
@@ -58,7 +58,7 @@ fn manifests(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn every_manifest_of_this_repository_is_valid() {
     let Some(taplo) = taplo() else { return };
-    let schema = schema("valid");
+    let schema = schema("manifest", "valid");
     let mut paths = manifests("manifests");
     paths.extend(manifests("src/profile/builtin"));
     paths.push(Path::new(ROOT).join("benches/true.toml"));
@@ -78,7 +78,7 @@ fn every_manifest_of_this_repository_is_valid() {
 #[test]
 fn wrong_keys_types_words_and_units_are_invalid() {
     let Some(taplo) = taplo() else { return };
-    let schema = schema("invalid");
+    let schema = schema("manifest", "invalid");
     for name in [
         "unknown-keys",
         "wrong-types",
@@ -95,4 +95,34 @@ fn wrong_keys_types_words_and_units_are_invalid() {
         assert_eq!(out.status.code(), Some(1), "{name} passes as valid");
     }
     fs::remove_file(schema).expect("the schema");
+}
+
+/// Plans as TOML hold what plans as JSON hold, so the validator of TOML sees both.
+#[test]
+fn every_recorded_plan_is_valid() {
+    let Some(taplo) = taplo() else { return };
+    let schema = schema("plan", "plan");
+    let mut checked = 0;
+    for snapshot in fs::read_dir(Path::new(ROOT).join("tests/plans")).expect("plans") {
+        let path = snapshot.expect("an entry").path();
+        if !path.to_string_lossy().ends_with(".toml.snap") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a snapshot");
+        let plan = text.splitn(3, "---\n").nth(2).expect("a plan");
+        let file = std::env::temp_dir().join(format!("ringfence-schema-plan-{}.toml", std::process::id()));
+        for (plan, valid) in [
+            (plan.to_owned(), true),
+            (plan.replacen("plan = 1", "plan = 2", 1), false),
+        ] {
+            fs::write(&file, plan).expect("a file");
+            let out = check(&taplo, &schema, &file);
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert_eq!(out.status.success(), valid, "{}: {said}", path.display());
+        }
+        fs::remove_file(file).expect("the plan");
+        checked += 1;
+    }
+    fs::remove_file(schema).expect("the schema");
+    assert!(checked >= 2, "{checked}");
 }

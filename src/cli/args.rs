@@ -61,7 +61,7 @@ pub(super) enum Command {
     Import(Import),
     /// Fetch images into the store
     Pull(Pull),
-    /// Print the JSON Schema of a manifest, for editors
+    /// Print the JSON Schema of a manifest or a plan, for editors and programs
     Schema(Schema),
     /// Write which bytes each image is into ringfence.lock, or say what is stale there
     Lock(Lock),
@@ -210,8 +210,21 @@ pub(super) struct Explain {
     pub(super) json: bool,
 }
 
+/// What a schema is of.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum SchemaOf {
+    /// A manifest
+    Manifest,
+    /// A plan as JSON
+    Plan,
+}
+
 #[derive(Debug, Args)]
-pub(super) struct Schema {}
+pub(super) struct Schema {
+    /// What the schema is of
+    #[arg(value_enum, default_value = "manifest")]
+    pub(super) of: SchemaOf,
+}
 
 #[derive(Debug, Args)]
 pub(super) struct Facts {

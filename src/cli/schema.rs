@@ -1,14 +1,15 @@
-//! `ringfence schema`: what a manifest may hold, for editors.
+//! `ringfence schema`: what a manifest may hold, and what a plan holds, for editors and programs.
 
-use super::args::Schema;
+use super::args::{Schema, SchemaOf};
 use super::failure::Failure;
 use super::print;
-use crate::manifest;
+use crate::{manifest, plan};
 
 /// Prints the JSON Schema.
-pub(super) fn schema(_args: &Schema) -> Result<u8, Failure> {
-    let schema = serde_json::to_string_pretty(&manifest::json_schema())
-        .map_err(|error| Failure::text(format!("schema: {error}")))?;
-    print(&(schema + "\n"))?;
+pub(super) fn schema(args: &Schema) -> Result<u8, Failure> {
+    match args.of {
+        SchemaOf::Manifest => print(&format!("{:#}\n", manifest::json_schema()))?,
+        SchemaOf::Plan => print(plan::JSON_SCHEMA)?,
+    }
     Ok(0)
 }

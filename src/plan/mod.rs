@@ -10,6 +10,7 @@ mod given;
 mod host_root;
 mod ids;
 mod image;
+mod json_schema;
 mod keys;
 mod landlock;
 mod limits;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 pub use self::codes::ALL as CODES;
 pub(crate) use self::codes::PAGES;
 pub use self::image::{Image, ImageConfig, ImageKind, Request};
+pub use self::json_schema::JSON_SCHEMA;
 pub use self::keys::FromKeys;
 pub use self::place::unfit as unfit_workdir;
 pub(crate) use self::plain::Plain;
@@ -51,6 +53,7 @@ pub const VERSION: u32 = 1;
 
 /// Everything that will be done for one job, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Plan {
     /// The format's version, [`VERSION`].
@@ -102,6 +105,7 @@ impl Plan {
 
 /// Where a root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PlannedImage {
     /// As the manifest means it, in full: `docker.io/library/python:3.12-slim`, `host`.
@@ -116,6 +120,7 @@ pub struct PlannedImage {
 
 /// What is executed, after all steps.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Exec {
     /// The words of the command. Without a slash in its first word that is looked up in `PATH` of `env`.
@@ -128,6 +133,7 @@ pub struct Exec {
 
 /// What the launcher watches while the job runs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Watch {
     /// The job is ended when it has run so long.
@@ -156,6 +162,7 @@ impl Watch {
 
 /// What a reader of the plan should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Notice {
     /// What it is about: `landlock`, `limits.memory`, `path`.

@@ -10,6 +10,7 @@ use crate::units::{Bytes, MilliCpus};
 
 /// Done by the launcher before there is a child.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum HostStep {
     /// Make the run's own control group and write its limits: a group of cgroup v2 is one that PID 1 is born in.
@@ -25,6 +26,7 @@ pub enum HostStep {
 
 /// A control group and what it bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cgroup {
     /// The controllers used, by name, with the version of their hierarchy (1 or 2).
@@ -50,6 +52,7 @@ pub struct Cgroup {
 
 /// A tree of the host that is mounted inside.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Tree {
     /// All layers of the image, or the folder of a `dir:` image: lower directories of the root file system.
@@ -69,6 +72,7 @@ pub enum Tree {
 
 /// Done by the launcher while the child waits.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum ChildStep {
     /// Make the run's own control group in each hierarchy of cgroup v1, and write its limits. PID 1 joins by itself, so
@@ -93,6 +97,7 @@ pub enum ChildStep {
 
 /// Which ids of the host the user namespace has.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum IdMapping {
     /// As root: 65536 ids from a range of this run's own (config.toml, `[ids]`).
@@ -121,6 +126,7 @@ pub enum IdMapping {
 
 /// A user or group id inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Id {
     /// This number.
@@ -131,6 +137,7 @@ pub enum Id {
 
 /// Whose files of an idmapped tree become whose.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum TreeOwner {
     /// Every id is the same number inside.
@@ -146,6 +153,7 @@ pub enum TreeOwner {
 
 /// Done by PID 1, in its new namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum InitStep {
     /// Join the run's groups in the v1 hierarchies.
@@ -194,6 +202,7 @@ pub enum InitStep {
 
 /// The root file system.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum RootMount {
     /// An overlay on the image's layers, mounted by PID 1 (`userxattr`).
@@ -212,12 +221,17 @@ pub enum RootMount {
 
 /// Where the writes to an overlay go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Upper {
     /// Only mount points are made in it; it is closed before the job starts.
     MountPoints,
     /// Memory, so much at the most; none is the kernel's default, half of the memory.
-    Tmpfs(#[serde(with = "half_of_memory")] Option<Bytes>),
+    Tmpfs(
+        #[serde(with = "half_of_memory")]
+        #[cfg_attr(test, schemars(with = "half_of_memory::Size"))]
+        Option<Bytes>,
+    ),
     /// The file of [`HostStep::LayerFile`].
     LayerFile,
     /// The directory of [`Tree::Scratch`].
@@ -234,8 +248,9 @@ mod half_of_memory {
     const WORD: &str = "half-of-memory";
 
     #[derive(Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
     #[serde(untagged)]
-    enum Size {
+    pub(super) enum Size {
         Bytes(Bytes),
         Word(String),
     }
@@ -260,6 +275,7 @@ mod half_of_memory {
 
 /// What appears at a place inside.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Mounted {
     /// A fresh proc: nosuid, nodev, noexec.
@@ -306,6 +322,7 @@ pub enum Mounted {
 
 /// Done by the process that becomes the job.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum WorkloadStep {
     /// A session of its own (setsid(2)); with `-t` the new terminal becomes its controlling one.
@@ -341,6 +358,7 @@ pub enum WorkloadStep {
 
 /// A Landlock ruleset.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LandlockRules {
     /// The ABI version it is built for, hard.
@@ -359,6 +377,7 @@ pub struct LandlockRules {
 
 /// What may be done below a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LandlockAccess {
     /// Write, make and remove besides reading.

@@ -8,6 +8,7 @@ macro_rules! capabilities {
     ($($name:ident = $number:literal, $text:literal;)*) => {
         /// A capability (see capabilities(7)); the number is the kernel's.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
         #[repr(u8)]
         #[expect(missing_docs, reason = "the names are the kernel's")]
         pub enum Capability { $(#[serde(rename = $text)] $name = $number,)* }

@@ -55,6 +55,7 @@ pub struct Limits {
 
 /// Bounds of one block device; each per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct IoLimit {
     /// Bytes read.

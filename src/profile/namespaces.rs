@@ -10,6 +10,7 @@ use super::view::View;
 
 /// The kinds of namespace, by the kernel's names (see namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the kernel's")]
 pub enum Namespace {
@@ -32,6 +33,7 @@ impl fmt::Display for Namespace {
 
 /// Offsets of a time namespace, in milliseconds; they may be negative (see time_namespaces(7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct TimeOffsets {
     /// Added to CLOCK_MONOTONIC.

@@ -12,6 +12,7 @@ use crate::problem::{Problem, codes};
 
 /// The limits of setrlimit(2), by its names in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the kernel's")]
 pub enum Rlimit {
@@ -64,6 +65,7 @@ impl fmt::Display for Rlimit {
 
 /// A soft and a hard limit; `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RlimitValue {
     /// What holds until the process raises it.
     pub soft: Option<u64>,

@@ -155,6 +155,20 @@ impl<'d> serde::Deserialize<'d> for Text {
 }
 
 #[cfg(test)]
+impl schemars::JsonSchema for Text {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "`${manifest-dir}` and `${NAME}` stand for what is known where the job runs; `$$` is a dollar.",
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

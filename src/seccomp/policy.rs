@@ -11,6 +11,7 @@ use super::{Arch, ProgramError, arguments, table};
 
 /// A named list, and names added to or taken from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Policy {
     /// What it starts from.
@@ -26,6 +27,7 @@ pub struct Policy {
 
 /// The named policies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Base {
     /// What programs of a container image need, without namespaces, mounts, keyrings and kernel interfaces
