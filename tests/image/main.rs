@@ -8,6 +8,7 @@ mod pull;
 mod registry;
 
 mod faults;
+mod kills;
 mod network;
 mod overlay;
 
@@ -322,7 +323,7 @@ fn many_processes_fetch_each_layer_once() {
         );
     }
     std::thread::scope(|scope| {
-        for process in 0..12 {
+        for process in 0..50 {
             let (folder, host) = (&folder, &registry.host);
             scope.spawn(move || pull(folder, &format!("{host}/i{}", process % 3)).unwrap());
         }

@@ -6,6 +6,7 @@
     reason = "shared by several tests; names say it"
 )]
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -83,8 +84,14 @@ pub fn pull(folder: &Folder, image: &str) -> Result<Report, String> {
     pull_with(folder, image, &[])
 }
 
-pub fn pull_with(folder: &Folder, image: &str, environment: &[(&str, &str)]) -> Result<Report, String> {
-    let output = Command::new(std::env::current_exe().unwrap())
+/// The process that pulls, started by `wrapper` where that is not empty.
+pub fn command(wrapper: &[&str], folder: &Folder, image: &str) -> Command {
+    let own = std::env::current_exe().unwrap();
+    let mut words: Vec<OsString> = wrapper.iter().map(OsString::from).collect();
+    words.push(own.into_os_string());
+    let mut command = Command::new(&words[0]);
+    command
+        .args(&words[1..])
         .args([
             "--exact",
             "pull::pulls",
@@ -95,11 +102,15 @@ pub fn pull_with(folder: &Folder, image: &str, environment: &[(&str, &str)]) -> 
         .env("RINGFENCE_TEST_STORE", folder.store())
         .env("RINGFENCE_TEST_IMAGE", image)
         .env("HOME", &folder.0)
-        .env_remove("REGISTRY_AUTH_FILE")
-        .env_remove("HTTP_PROXY")
-        .env_remove("HTTPS_PROXY")
-        .env_remove("http_proxy")
-        .env_remove("https_proxy")
+        .env_remove("REGISTRY_AUTH_FILE");
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    command
+}
+
+pub fn pull_with(folder: &Folder, image: &str, environment: &[(&str, &str)]) -> Result<Report, String> {
+    let output = command(&[], folder, image)
         .envs(environment.iter().copied())
         .output()
         .unwrap();
