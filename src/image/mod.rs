@@ -7,6 +7,8 @@ mod config;
 mod describe;
 mod digest;
 mod flatten;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod layer;
 mod layers;
 mod manifest;
