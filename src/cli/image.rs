@@ -9,17 +9,14 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::args::Pull;
 use super::failure::Failure;
-use super::lock::{Pin, Pins};
-use super::progress::Progress;
+use super::lock::Pins;
 use super::project::Project;
+use super::puller::Puller;
 use super::say;
 use super::settings::Settings;
 use super::survey::survey;
 use crate::host::facts::{Caller, Facts, Feature, Support};
-use crate::image::{
-    Credentials, Lease, Ownership, Platform, Reference, Report, Request, Source, Store, StoreError,
-    pull_in_child,
-};
+use crate::image::{Digest, Lease, Ownership, Source, Store, StoreError};
 use crate::plan::{Image, ImageConfig, ImageKind};
 
 /// The most of a folder's `/etc/passwd` that is read.
@@ -71,38 +68,38 @@ pub(super) fn find(
             _lease: None,
         }),
         Source::Dir(folder) => of_folder(source, &project.dir.join(folder)),
-        Source::Registry(reference) => of_registry(reference, pins, settings, facts, reach),
-        Source::Oci { .. } | Source::Archive(_) => Err(cannot_run(source)),
+        Source::Registry(_) | Source::Oci { .. } | Source::Archive(_) => {
+            let puller = Puller {
+                settings,
+                facts,
+                base: &project.dir,
+                quiet: false,
+            };
+            of_store(source, pins, &puller, reach)
+        }
     }
 }
 
-/// What is said of sources that have no way into the store.
-pub(super) fn cannot_run(source: &Source) -> Failure {
-    Failure::Image(format!(
-        "image {source}: layouts and archives cannot be run yet; push it to a registry, or unpack it and write `dir:FOLDER`"
-    ))
-}
-
-fn of_registry(
-    reference: &Reference,
+fn of_store(
+    source: &Source,
     pins: Option<&Pins>,
-    settings: &Settings,
-    facts: &Facts,
+    puller: &Puller<'_>,
     reach: Reach,
 ) -> Result<Found, Failure> {
-    let request = reference.to_string();
+    let request = source.to_string();
     let pin = pins.map(|pins| pins.get(&request)).transpose()?.flatten();
-    let failed = |error: StoreError| Failure::Image(error.to_string());
+    let manifest = pin.map(|pin| pin.manifest());
+    // What stands on this machine needs no network.
+    let may_bring = match reach {
+        Reach::Lock => false,
+        Reach::Store => !matches!(source, Source::Registry(_)),
+        Reach::Network => true,
+    };
     for _ in 0..ATTEMPTS {
-        let store = Store::open(&settings.store).map_err(failed)?;
-        let stored = store.as_ref().map(|store| stored(store, reference, pin.as_ref()));
-        let image = match (stored.transpose().map_err(failed)?.flatten(), reach) {
-            (Some(image), _) => image,
-            (None, Reach::Network) => {
-                let wanted = pin.map_or_else(|| reference.clone(), |pin| reference.pinned(pin.manifest()));
-                fetch(&wanted, settings, facts, false)?.image
-            }
-            (None, Reach::Lock | Reach::Store) => {
+        let image = match puller.known(source, manifest)? {
+            Some(image) => image,
+            None if may_bring => puller.bring(source, manifest)?.image,
+            None => {
                 let locked = pin.and_then(|pin| pin.image(&request));
                 return match locked.filter(|_| reach == Reach::Lock) {
                     Some(image) => Ok(Found {
@@ -111,7 +108,7 @@ fn of_registry(
                         _lease: None,
                     }),
                     None => Err(Failure::Image(format!(
-                        "image {reference} is not in the store; run `ringfence pull`"
+                        "image {request} is not in the store; run `ringfence pull`"
                     ))),
                 };
             }
@@ -123,10 +120,10 @@ fn of_registry(
         if let Some(pin) = pin {
             pin.check(&image)?;
         }
-        let lease = match store_at(settings)?.lease(&image) {
+        let lease = match store_at(puller.settings)?.lease(&image) {
             // Between the look and the lease another process has removed it.
             Err(StoreError::Gone { .. }) => continue,
-            lease => lease.map_err(failed)?,
+            lease => lease.map_err(|error| Failure::Image(error.to_string()))?,
         };
         return Ok(Found {
             layers: lease.layer_dirs().to_vec(),
@@ -135,19 +132,8 @@ fn of_registry(
         });
     }
     Err(Failure::Image(format!(
-        "image {reference}: it was removed from the store {ATTEMPTS} times while it was about to be used"
+        "image {request}: it was removed from the store {ATTEMPTS} times while it was about to be used"
     )))
-}
-
-fn stored(
-    store: &Store,
-    reference: &Reference,
-    pin: Option<&Pin<'_>>,
-) -> Result<Option<crate::image::Image>, StoreError> {
-    match pin {
-        Some(pin) => store.image(pin.manifest()),
-        None => store.find(reference, &Platform::host()),
-    }
 }
 
 /// The store, which something has just been read from or written to.
@@ -238,7 +224,7 @@ fn inside(root: impl AsFd, path: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When the host could not be asked: a new store keeps for good what is decided here, so that nothing is guessed.
-fn ownership(settings: &Settings, facts: &Facts) -> Result<Ownership, Failure> {
+pub(super) fn ownership(settings: &Settings, facts: &Facts) -> Result<Ownership, Failure> {
     if let Some(Support::No(reason)) = facts.kernel_features.get(&Feature::UserNamespace) {
         return Err(Failure::Image(format!(
             "image store {}: whose files it is to hold cannot be told without a user namespace: {reason}",
@@ -257,51 +243,31 @@ fn ownership(settings: &Settings, facts: &Facts) -> Result<Ownership, Failure> {
     })
 }
 
-/// The question for a registry.
-pub(super) fn request(reference: &Reference, settings: &Settings) -> Request {
-    Request {
-        reference: reference.clone(),
-        platform: Platform::host(),
-        registries: settings.registries.clone(),
-        credentials: Credentials::from_environment(),
-    }
-}
-
-/// Pulls an image, in a process of its own, and says how it goes.
-pub(super) fn fetch(
-    reference: &Reference,
-    settings: &Settings,
-    facts: &Facts,
-    quiet: bool,
-) -> Result<Report, Failure> {
-    let request = request(reference, settings);
-    let ownership = ownership(settings, facts)?;
-    let mut progress = Progress::new(reference, quiet);
-    let pulled = pull_in_child(&settings.store, ownership, &request, |event| {
-        progress.show(&event)
-    });
-    progress.end();
-    pulled.map_err(|error| Failure::Image(error.to_string()))
-}
-
 /// `ringfence pull`.
 pub(super) fn pull(args: &Pull) -> Result<u8, Failure> {
     let settings = Settings::load()?;
     let facts = survey(&settings, None)?.facts;
-    for source in wanted(args)? {
-        let Source::Registry(reference) = &source else {
+    let (wanted, base) = wanted(args)?;
+    let puller = Puller {
+        settings: &settings,
+        facts: &facts,
+        base: &base,
+        quiet: args.quiet,
+    };
+    for (source, manifest) in wanted {
+        if matches!(source, Source::Dir(_) | Source::Host) {
             continue;
-        };
-        let report = fetch(reference, &settings, &facts, args.quiet)?;
+        }
+        let report = puller.bring(&source, manifest)?;
         if !args.quiet {
             say(&format!(
-                "{reference}: {}, {} fetched",
+                "{source}: {}, {} fetched",
                 report.image.digest,
                 counted(report.fetched_layers as u64, "layer")
             ));
             if report.lost.owners > 0 {
                 say(&format!(
-                    "{reference}: {} of users who have no id here",
+                    "{source}: {} of users who have no id here",
                     counted(report.lost.owners, "file")
                 ));
             }
@@ -316,8 +282,11 @@ fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
+/// What is pulled: a source, and the manifest that it must be.
+type Wanted = (Source, Option<Digest>);
+
 /// The images that are named, or of the jobs that are, or of all jobs; each once.
-fn wanted(args: &Pull) -> Result<Vec<Source>, Failure> {
+fn wanted(args: &Pull) -> Result<(Vec<Wanted>, PathBuf), Failure> {
     // Images can be pulled without a manifest.
     let project = match Project::open(args.file.file.as_deref()) {
         Ok(project) => Some(project),
@@ -339,19 +308,27 @@ fn wanted(args: &Pull) -> Result<Vec<Source>, Failure> {
             Some(project) if project.manifest.jobs().any(|job| job == name) => {
                 add(as_locked(project.job(name)?.image.value, project)?)
             }
-            _ => add(Source::parse(name).map_err(|error| Failure::Image(error.to_string()))?),
+            _ => add((
+                Source::parse(name).map_err(|error| Failure::Image(error.to_string()))?,
+                None,
+            )),
         }
     }
-    Ok(sources)
+    let base = match project {
+        Some(project) => project.dir,
+        None => PathBuf::new(),
+    };
+    Ok((sources, base))
 }
 
-/// The image of a job by the digest that is locked, if it is.
-fn as_locked(source: Source, project: &Project) -> Result<Source, Failure> {
-    match (&source, Pins::of(project, false)?) {
-        (Source::Registry(reference), Some(pins)) => Ok(match pins.get(&source.to_string())? {
-            Some(pin) => Source::Registry(reference.pinned(pin.manifest())),
-            None => source,
-        }),
-        _ => Ok(source),
-    }
+/// The image of a job, and the manifest that is locked of it, if one is.
+fn as_locked(source: Source, project: &Project) -> Result<Wanted, Failure> {
+    let pins = Pins::of(project, false)?.filter(|_| !matches!(source, Source::Dir(_) | Source::Host));
+    let pin = pins
+        .as_ref()
+        .map(|pins| pins.get(&source.to_string()))
+        .transpose()?
+        .flatten();
+    let manifest = pin.map(|pin| pin.manifest());
+    Ok((source, manifest))
 }

@@ -188,6 +188,7 @@ pub(super) fn lock(args: &Args) -> Result<u8, Failure> {
     let puller = Puller {
         settings: &settings,
         facts: &facts,
+        base: &project.dir,
         quiet: args.quiet,
     };
     let mut new = Lock::default();
@@ -234,9 +235,16 @@ fn accounts(locked: &mut Locked, source: &Source, puller: &Puller<'_>) -> Result
     if let Some(image) = locked.platforms.get_mut(&platform)
         && image.accounts.is_none()
     {
-        image.accounts = Some(puller.bring(source, image.manifest)?.accounts);
+        image.accounts = Some(known(puller, source, image.manifest)?.accounts);
     }
     Ok(())
+}
+
+fn known(puller: &Puller<'_>, source: &Source, manifest: Digest) -> Result<Image, Failure> {
+    match puller.known(source, Some(manifest))? {
+        Some(image) => Ok(image),
+        None => Ok(puller.bring(source, Some(manifest))?.image),
+    }
 }
 
 /// Every image that a job runs and that can be locked, by what its job asks for. A folder and this machine have no digest.

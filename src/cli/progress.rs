@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::say;
-use crate::image::{Event, Layer, Reference};
+use crate::image::{Event, Layer};
 
 /// Times a second that bars change: more would only cost time.
 const CHANGES: u8 = 10;
@@ -14,8 +14,9 @@ const OF_LAYER: &str = "{prefix:>12} {bar:30} {bytes:>11} of {total_bytes:>11} {
 const OF_ALL: &str = "{prefix:>12} {bar:30} {bytes:>11} of {total_bytes:>11} {bytes_per_sec}, {eta} left";
 
 /// Shows one pull.
-pub(super) struct Progress<'a> {
-    reference: &'a Reference,
+pub(super) struct Progress {
+    /// The image.
+    name: String,
     said: Said,
     layers: Vec<Coming>,
 }
@@ -41,9 +42,9 @@ struct Coming {
     bar: Option<ProgressBar>,
 }
 
-impl Progress<'_> {
+impl Progress {
     /// Bars when standard error is a terminal; nothing when `quiet`.
-    pub(super) fn new(reference: &Reference, quiet: bool) -> Progress<'_> {
+    pub(super) fn new(name: String, quiet: bool) -> Progress {
         let said = match quiet {
             true => Said::Quiet,
             false if std::io::stderr().is_terminal() => Said::Bars {
@@ -53,7 +54,7 @@ impl Progress<'_> {
             false => Said::Lines,
         };
         Progress {
-            reference,
+            name,
             said,
             layers: Vec::new(),
         }
@@ -113,7 +114,7 @@ impl Progress<'_> {
         match &self.said {
             Said::Lines if fetched => say(&format!(
                 "{}: layer {} of {count}, {} bytes",
-                self.reference,
+                self.name,
                 place + 1,
                 coming.layer.size
             )),

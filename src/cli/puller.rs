@@ -1,50 +1,111 @@
-//! What a command brings: what a source means now, and the image that it meant when it was locked.
+//! What a command brings: what a source means now, and images, into the store.
+
+use std::path::Path;
 
 use super::failure::Failure;
-use super::image::{fetch, request};
+use super::image::ownership;
+use super::progress::Progress;
 use super::settings::Settings;
 use crate::host::facts::Facts;
-use crate::image::{Digest, Image, Resolved, Source, Store, resolve_in_child};
+use crate::image::{
+    Credentials, Digest, Image, Import, Platform, PullError, Report, Request, Resolved, Source, Store,
+    StoreError, import_in_child, look_into_in_child, pull_in_child, resolve_in_child,
+};
 
 /// How this caller brings images.
 #[derive(Clone, Copy)]
 pub(super) struct Puller<'a> {
     pub(super) settings: &'a Settings,
     pub(super) facts: &'a Facts,
+    /// The folder that paths of layouts and archives are relative to.
+    pub(super) base: &'a Path,
     /// Nothing is said while bytes come.
     pub(super) quiet: bool,
 }
 
+/// Where the image of a source comes from.
+enum Way {
+    Registry(Request),
+    Local(Import),
+}
+
 impl Puller<'_> {
+    /// The image of a source as the store has it; with a manifest, that image. Opens no socket.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a layout.
+    pub(super) fn known(&self, source: &Source, manifest: Option<Digest>) -> Result<Option<Image>, Failure> {
+        let Some(store) = Store::open(&self.settings.store).map_err(store_failure)? else {
+            return Ok(None);
+        };
+        match (manifest, self.way(source, manifest)?) {
+            (Some(manifest), _) => store.image(manifest).map_err(store_failure),
+            (None, Way::Registry(request)) => store
+                .find(&request.reference, &request.platform)
+                .map_err(store_failure),
+            (None, Way::Local(import)) => import.known(&store).map_err(pull_failure),
+        }
+    }
+
     /// What a source means now, for every platform.
     ///
     /// # Errors
     /// When it cannot be reached, or has something else than images.
     pub(super) fn resolve(&self, source: &Source) -> Result<Resolved, Failure> {
-        match source {
-            Source::Registry(reference) => resolve_in_child(&request(reference, self.settings))
-                .map_err(|error| Failure::Image(error.to_string())),
-            other => Err(super::image::cannot_run(other)),
-        }
+        let resolved = match self.way(source, None)? {
+            Way::Registry(request) => resolve_in_child(&request),
+            Way::Local(import) => look_into_in_child(
+                &self.settings.store,
+                ownership(self.settings, self.facts)?,
+                &import,
+            ),
+        };
+        resolved.map_err(pull_failure)
     }
 
-    /// The image of a source that has this manifest, whatever the source means now.
+    /// Brings the image of a source into the store; with a manifest, that image, whatever the source means now.
     ///
     /// # Errors
-    /// When it is neither in the store nor to be had.
-    pub(super) fn bring(&self, source: &Source, manifest: Digest) -> Result<Image, Failure> {
-        let failed = |error: crate::image::StoreError| Failure::Image(error.to_string());
-        if let Some(store) = Store::open(&self.settings.store).map_err(failed)?
-            && let Some(image) = store.image(manifest).map_err(failed)?
-        {
-            return Ok(image);
-        }
+    /// The whole message of what went wrong; the store then holds what it held before.
+    pub(super) fn bring(&self, source: &Source, manifest: Option<Digest>) -> Result<Report, Failure> {
+        let way = self.way(source, manifest)?;
+        let (store, ownership) = (&self.settings.store, ownership(self.settings, self.facts)?);
+        let mut progress = Progress::new(source.to_string(), self.quiet);
+        let show = |event| progress.show(&event);
+        let brought = match &way {
+            Way::Registry(request) => pull_in_child(store, ownership, request, show),
+            Way::Local(import) => import_in_child(store, ownership, import, show),
+        };
+        progress.end();
+        brought.map_err(pull_failure)
+    }
+
+    fn way(&self, source: &Source, manifest: Option<Digest>) -> Result<Way, Failure> {
         match source {
-            Source::Registry(reference) => {
-                let pinned = reference.pinned(manifest);
-                Ok(fetch(&pinned, self.settings, self.facts, self.quiet)?.image)
-            }
-            other => Err(super::image::cannot_run(other)),
+            Source::Registry(reference) => Ok(Way::Registry(Request {
+                reference: manifest.map_or_else(|| reference.clone(), |manifest| reference.pinned(manifest)),
+                platform: Platform::host(),
+                registries: self.settings.registries.clone(),
+                credentials: Credentials::from_environment(),
+            })),
+            Source::Oci { .. } | Source::Archive(_) => Ok(Way::Local(Import {
+                source: source.clone(),
+                base: self.base.to_owned(),
+                platform: Platform::host(),
+                manifest,
+                name: None,
+            })),
+            Source::Dir(_) | Source::Host => Err(Failure::Image(format!(
+                "image {source}: it has no place in the store"
+            ))),
         }
     }
+}
+
+fn pull_failure(error: PullError) -> Failure {
+    Failure::Image(error.to_string())
+}
+
+fn store_failure(error: StoreError) -> Failure {
+    Failure::Image(error.to_string())
 }

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::describe::Resolved;
+use super::import::{Import, import, look_into};
 use super::pull::{Event, PullError, Report, Request, look_up, pull};
 use super::store::{Ownership, Store};
 use super::unpack::Owners;
@@ -49,7 +50,43 @@ pub fn pull_in_child(
     request: &Request,
     on_event: impl FnMut(Event),
 ) -> Result<Report, PullError> {
-    let reference = request.reference.to_string();
+    let work =
+        |store: &Store, owners, on_event: &(dyn Fn(Event) + Sync)| pull(store, request, owners, on_event);
+    into_store(path, ownership, request.reference.to_string(), work, on_event)
+}
+
+/// Brings a layout's or an archive's image into the store at `path`, as [`pull_in_child`] does from a registry.
+///
+/// # Errors
+/// The whole message of what went wrong; the store then holds what it held before.
+pub fn import_in_child(
+    path: &Path,
+    ownership: Ownership,
+    from: &Import,
+    on_event: impl FnMut(Event),
+) -> Result<Report, PullError> {
+    let work =
+        |store: &Store, owners, on_event: &(dyn Fn(Event) + Sync)| import(store, from, owners, on_event);
+    into_store(path, ownership, from.source.to_string(), work, on_event)
+}
+
+/// Says what a layout or an archive means, for every platform, in a process of its own.
+///
+/// # Errors
+/// The whole message of what went wrong.
+pub fn look_into_in_child(path: &Path, ownership: Ownership, from: &Import) -> Result<Resolved, PullError> {
+    let store = Store::create(path, ownership)?;
+    in_a_child(from.source.to_string(), None, |_| look_into(&store, from), |_| {})
+}
+
+/// Works on a store in a process that may set the owners of its files.
+fn into_store(
+    path: &Path,
+    ownership: Ownership,
+    reference: String,
+    work: impl FnOnce(&Store, Owners, &(dyn Fn(Event) + Sync)) -> Result<Report, PullError>,
+    on_event: impl FnMut(Event),
+) -> Result<Report, PullError> {
     let store = Store::create(path, ownership)?;
     let maps = match ownership {
         Ownership::Subordinate => Some(Maps::of_caller().map_err(|reason| PullError::Process {
@@ -63,8 +100,12 @@ pub fn pull_in_child(
         ownership,
         count: maps.as_ref().map_or(IDS, |maps| maps.count),
     };
-    let work = |on_event: &(dyn Fn(Event) + Sync)| pull(&store, request, owners, on_event);
-    in_a_child(reference, maps, work, on_event)
+    in_a_child(
+        reference,
+        maps,
+        |on_event| work(&store, owners, on_event),
+        on_event,
+    )
 }
 
 /// Asks what a reference means now, for every platform, in a process of its own. Nothing comes into a store.

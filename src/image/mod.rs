@@ -9,8 +9,10 @@ mod digest;
 mod flatten;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
+mod import;
 mod layer;
 mod layers;
+mod local;
 mod manifest;
 mod merged;
 mod origin;
@@ -27,11 +29,13 @@ mod unpack;
 use serde::{Deserialize, Serialize};
 
 pub use self::accounts::{Accounts, Group, User};
-pub use self::child::{pull_in_child, resolve_in_child};
+pub use self::child::{import_in_child, look_into_in_child, pull_in_child, resolve_in_child};
 pub use self::config::ImageConfig;
 pub use self::describe::{Resolved, ResolvedImage};
 pub use self::digest::{Digest, DigestError};
 pub(crate) use self::flatten::flatten;
+pub use self::import::Import;
+pub use self::local::LocalError;
 pub use self::origin::OriginError;
 pub use self::platform::Platform;
 pub use self::pull::{Event, PullError, Report, Request};

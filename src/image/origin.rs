@@ -4,6 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::digest::Digest;
+use super::local::LocalError;
 use super::manifest::Blob;
 use super::registry::{Client, RegistryError};
 
@@ -38,6 +39,9 @@ pub enum OriginError {
     /// A registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A layout or an archive.
+    #[error(transparent)]
+    Local(#[from] LocalError),
 }
 
 impl Origin for Arc<Client> {

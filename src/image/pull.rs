@@ -10,7 +10,7 @@ use super::layer::LayerError;
 use super::layers::Layers;
 use super::manifest::{Document, ImageManifest, ManifestError, choose};
 use super::merged;
-use super::origin::{Origin, OriginError};
+use super::origin::{Fetched, Origin, OriginError};
 use super::platform::Platform;
 use super::reference::Reference;
 use super::registries::Registries;
@@ -116,19 +116,47 @@ pub(crate) fn pull(
     owners: Owners,
     on_event: &(dyn Fn(Event) + Sync),
 ) -> Result<Report, PullError> {
-    Pull {
+    let Request {
+        reference,
+        platform,
+        registries,
+        credentials,
+    } = request;
+    let pull = Pull {
         store,
-        request,
+        name: reference.to_string(),
+        platform,
         owners,
         on_event,
+    };
+    // A digest means the same for ever: what is here needs no registry.
+    if reference.digest().is_some()
+        && let Some(image) = store.find(reference, platform)?
+    {
+        return pull.report(Brought::known(image));
     }
-    .run()
+    store.clean_staging()?;
+    let client = Client::new(reference, registries, credentials);
+    let client = Arc::new(client.map_err(|error| pull.origin(error.into()))?);
+    let top = client
+        .manifest(&reference.wanted(), reference.digest())
+        .map_err(|error| pull.origin(error.into()))?;
+    let known = store.tag(reference)?;
+    if known.is_some_and(|known| known.top == top.digest)
+        && let Some(image) = store.find(reference, platform)?
+    {
+        return pull.report(Brought::known(image));
+    }
+    let digest = top.digest;
+    let brought = pull.bring(&client, top)?;
+    pull.remember(reference, digest, &brought.image)?;
+    pull.report(brought)
 }
 
 /// Asks in this process what a reference means, for every platform: as [`pull`], but nothing comes into a store.
 pub(crate) fn look_up(request: &Request) -> Result<Resolved, PullError> {
     let reference = &request.reference;
-    let failed = |error| describing(reference, error);
+    let failed = |error| describing(&reference.to_string(), error);
     let client = Client::new(reference, &request.registries, &request.credentials);
     let client = Arc::new(client.map_err(|error| failed(OriginError::from(error).into()))?);
     let top = client
@@ -137,8 +165,9 @@ pub(crate) fn look_up(request: &Request) -> Result<Resolved, PullError> {
     resolve(&client, &top).map_err(failed)
 }
 
-fn describing(reference: &Reference, error: DescribeError) -> PullError {
-    let reference = reference.to_string();
+/// A failure of the image that is called `name`.
+pub(crate) fn describing(name: &str, error: DescribeError) -> PullError {
+    let reference = name.to_owned();
     match error {
         DescribeError::Origin(source) => PullError::Origin { reference, source },
         other => PullError::Image {
@@ -151,53 +180,49 @@ fn describing(reference: &Reference, error: DescribeError) -> PullError {
 /// Manifests and configurations by their digests, as they came.
 type Documents = Vec<(Digest, Vec<u8>)>;
 
-struct Pull<'a> {
-    store: &'a Store,
-    request: &'a Request,
-    owners: Owners,
-    on_event: &'a (dyn Fn(Event) + Sync),
+/// What brings an image from any origin into the store.
+pub(crate) struct Pull<'a> {
+    pub(crate) store: &'a Store,
+    /// What the image is called, for messages and for its record.
+    pub(crate) name: String,
+    pub(crate) platform: &'a Platform,
+    pub(crate) owners: Owners,
+    pub(crate) on_event: &'a (dyn Fn(Event) + Sync),
+}
+
+/// An image that is in the store now, and what of it had to be fetched.
+pub(crate) struct Brought {
+    pub(crate) image: Image,
+    layers: usize,
+    bytes: u64,
+}
+
+impl Brought {
+    /// All of it was there.
+    fn known(image: Image) -> Brought {
+        Brought {
+            image,
+            layers: 0,
+            bytes: 0,
+        }
+    }
 }
 
 impl Pull<'_> {
-    fn run(&self) -> Result<Report, PullError> {
-        let Request {
-            reference,
-            platform,
-            registries,
-            credentials,
-        } = self.request;
-        // A digest means the same for ever: what is here needs no registry.
-        if reference.digest().is_some()
-            && let Some(image) = self.store.find(reference, platform)?
-        {
-            return self.report(image, 0, 0);
-        }
-        self.store.clean_staging()?;
-        let client = Client::new(reference, registries, credentials);
-        let client = Arc::new(client.map_err(|error| self.origin(error.into()))?);
-        let top = client
-            .manifest(&reference.wanted(), reference.digest())
-            .map_err(|error| self.origin(error.into()))?;
-        let known = self.store.tag(reference)?;
-        if known.is_some_and(|known| known.top == top.digest)
-            && let Some(image) = self.store.find(reference, platform)?
-        {
-            return self.report(image, 0, 0);
-        }
-        let document =
-            Document::parse(&top.bytes, top.media_type.as_deref()).map_err(|error| self.manifest(error))?;
+    /// Brings the image that `top` is, or the one for this platform of an index.
+    pub(crate) fn bring(&self, origin: &dyn Origin, top: Fetched) -> Result<Brought, PullError> {
+        let document = Document::parse(&top.bytes, top.media_type.as_deref());
+        let document = document.map_err(|error| self.manifest(error))?;
         let top_digest = top.digest;
         let mut documents = vec![(top.digest, top.bytes)];
         let (digest, manifest) = match document {
             Document::Image(manifest) => (top_digest, manifest),
             Document::Index(offers) => {
-                let offer = choose(&offers, platform).map_err(|error| self.manifest(error))?;
-                self.of_index(&client, offer.manifest.digest, &mut documents)?
+                let offer = choose(&offers, self.platform).map_err(|error| self.manifest(error))?;
+                self.of_index(origin, offer.manifest.digest, &mut documents)?
             }
         };
-        let (image, fetched_layers, fetched_bytes) = self.image(&client, digest, &manifest, documents)?;
-        self.remember(top_digest, &image)?;
-        self.report(image, fetched_layers, fetched_bytes)
+        self.image(origin, digest, &manifest, documents)
     }
 
     fn of_index(
@@ -224,13 +249,13 @@ impl Pull<'_> {
         digest: Digest,
         manifest: &ImageManifest,
         mut documents: Documents,
-    ) -> Result<(Image, usize, u64), PullError> {
+    ) -> Result<Brought, PullError> {
         let Described {
             config,
             config_bytes,
             layers,
-        } = describe(origin, manifest).map_err(|error| describing(&self.request.reference, error))?;
-        let wanted = &self.request.platform;
+        } = describe(origin, manifest).map_err(|error| describing(&self.name, error))?;
+        let wanted = self.platform;
         if wanted.suits(&config.platform).is_none() {
             return Err(self.manifest(ManifestError::NoPlatform {
                 wanted: wanted.clone(),
@@ -239,7 +264,7 @@ impl Pull<'_> {
         }
         documents.push((manifest.config.digest, config_bytes));
         let mut image = Image {
-            reference: self.request.reference.to_string(),
+            reference: self.name.clone(),
             digest,
             platform: config.platform,
             config: config.settings,
@@ -257,7 +282,7 @@ impl Pull<'_> {
             owners: self.owners,
             on_event: self.on_event,
         };
-        let (fetched_layers, fetched_bytes) = all.bring(&layers).map_err(|error| match error {
+        let (layers, bytes) = all.bring(&layers).map_err(|error| match error {
             LayerError::Origin(error) => self.origin(error),
             LayerError::Store(error) => error.into(),
             error => self.wrong(&error.to_string()),
@@ -267,7 +292,7 @@ impl Pull<'_> {
         }
         image.accounts = merged::accounts(self.store, &image.layers)?;
         self.store.write_image(&image)?;
-        Ok((image, fetched_layers, fetched_bytes))
+        Ok(Brought { image, layers, bytes })
     }
 
     /// Keeps layers that no image names yet from being pruned.
@@ -283,18 +308,21 @@ impl Pull<'_> {
     }
 
     /// Records what the reference means, and what the digests on the way mean.
-    fn remember(&self, top: Digest, image: &Image) -> Result<(), PullError> {
-        let by_digest = self.request.reference.pinned(top);
-        let mut names = vec![by_digest];
-        if self.request.reference.digest().is_none() {
-            names.push(self.request.reference.clone());
+    pub(crate) fn remember(
+        &self,
+        reference: &Reference,
+        top: Digest,
+        image: &Image,
+    ) -> Result<(), PullError> {
+        let mut names = vec![reference.pinned(top)];
+        if reference.digest().is_none() {
+            names.push(reference.clone());
         }
         for name in names {
             let before = self.store.tag(&name)?.filter(|before| before.top == top);
             let mut images = before.map(|before| before.images).unwrap_or_default();
-            let platform = &self.request.platform;
-            images.retain(|(other, _)| other != platform);
-            images.push((platform.clone(), image.digest));
+            images.retain(|(other, _)| other != self.platform);
+            images.push((self.platform.clone(), image.digest));
             images.sort();
             let reference = name.to_string();
             self.store.write_tag(
@@ -303,28 +331,31 @@ impl Pull<'_> {
                     reference,
                     top,
                     images,
+                    file: None,
                 },
             )?;
         }
         Ok(())
     }
 
-    fn report(&self, image: Image, fetched_layers: usize, fetched_bytes: u64) -> Result<Report, PullError> {
+    /// What is said of it at the end.
+    pub(crate) fn report(&self, brought: Brought) -> Result<Report, PullError> {
         let mut lost = Lost::default();
-        for layer in &image.layers {
+        for layer in &brought.image.layers {
             lost = lost.plus(self.store.layer(layer.diff_id)?.unwrap_or_default().lost);
         }
         Ok(Report {
-            image,
-            fetched_layers,
-            fetched_bytes,
+            image: brought.image,
+            fetched_layers: brought.layers,
+            fetched_bytes: brought.bytes,
             lost,
         })
     }
 
-    fn origin(&self, source: OriginError) -> PullError {
+    /// A failure of where the image comes from.
+    pub(crate) fn origin(&self, source: OriginError) -> PullError {
         PullError::Origin {
-            reference: self.request.reference.to_string(),
+            reference: self.name.clone(),
             source,
         }
     }
@@ -335,7 +366,7 @@ impl Pull<'_> {
 
     fn wrong(&self, reason: &str) -> PullError {
         PullError::Image {
-            reference: self.request.reference.to_string(),
+            reference: self.name.clone(),
             reason: reason.to_owned(),
         }
     }

@@ -114,10 +114,7 @@ impl Hub {
             })
             .room(caller);
         match room {
-            Ok(room) => tests(&mut Visit {
-                caller,
-                room: Some(room),
-            }),
+            Ok(room) => tests(&mut Visit::new(caller, room)),
             Err(reason) => crate::support::skip!("{caller:?}: {reason}"),
         }
     }
@@ -141,6 +138,14 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
+    /// A caller in a room of its own.
+    pub(crate) fn new(caller: Caller, room: Room) -> Visit {
+        Visit {
+            caller,
+            room: Some(room),
+        }
+    }
+
     /// Runs a test; the store is what the runs before have made it.
     #[track_caller]
     pub(crate) fn run(&mut self, test: &Test) -> Ran {

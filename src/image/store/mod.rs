@@ -328,7 +328,12 @@ impl Store {
 
     /// What a reference meant when it was pulled.
     pub(crate) fn tag(&self, reference: &Reference) -> Result<Option<TagRecord>, StoreError> {
-        self.record(&tag_path(reference))
+        self.tag_of(&tag_name(reference))
+    }
+
+    /// What any other name meant, such as that of an archive.
+    pub(crate) fn tag_of(&self, name: &str) -> Result<Option<TagRecord>, StoreError> {
+        self.record(&tag_path(name))
     }
 
     /// Keeps an image from being removed while the lease lives.
@@ -476,11 +481,14 @@ fn layer_record_path(diff_id: Digest) -> String {
 }
 
 /// A digest means the same in every repository; a tag does not.
-fn tag_path(reference: &Reference) -> String {
-    let name = match reference.digest() {
+fn tag_name(reference: &Reference) -> String {
+    match reference.digest() {
         Some(digest) => digest.to_string(),
         None => reference.to_string(),
-    };
+    }
+}
+
+fn tag_path(name: &str) -> String {
     format!("tags/{}.json", Digest::of(name.as_bytes()).hex())
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::super::digest::Digest;
+use super::super::import::FileState;
 use super::super::platform::Platform;
 
 /// Whose files the files of a store's layers are. Fixed when the store is made.
@@ -82,6 +83,9 @@ pub(crate) struct TagRecord {
     pub(crate) top: Digest,
     /// The manifests of the platforms that were asked for.
     pub(crate) images: Vec<(Platform, Digest)>,
+    /// For an archive: the file that it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<FileState>,
 }
 
 /// The text of a record.

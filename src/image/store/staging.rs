@@ -17,7 +17,7 @@ use super::super::digest::Digest;
 use super::super::reference::Reference;
 use super::record::json;
 use super::{LayerRecord, TagRecord};
-use super::{Locks, Store, StoreError, errno, remove, tag_path};
+use super::{Locks, Store, StoreError, errno, remove, tag_name, tag_path};
 
 /// Ends the name of a folder into which another one is moved to be removed.
 const GRAVE: &str = ".removed";
@@ -110,7 +110,12 @@ impl Store {
 
     /// Records what a reference means now.
     pub(crate) fn write_tag(&self, reference: &Reference, tag: &TagRecord) -> Result<(), StoreError> {
-        self.write(&tag_path(reference), &json(tag))
+        self.write_tag_of(&tag_name(reference), tag)
+    }
+
+    /// Records what any other name means now.
+    pub(crate) fn write_tag_of(&self, name: &str, tag: &TagRecord) -> Result<(), StoreError> {
+        self.write(&tag_path(name), &json(tag))
     }
 
     fn sync_folder(&self, name: &str) -> Result<(), StoreError> {

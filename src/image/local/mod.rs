@@ -1,0 +1,104 @@
+//! Images that stand on this machine: OCI layouts in folders, and archives of `docker save` and of OCI layouts.
+//!
+//! All of it is as hostile as a registry: sizes are bounded, digests are verified, links are not followed.
+
+mod docker;
+mod files;
+mod folder;
+mod layout;
+mod tarball;
+
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use self::docker::DockerSave;
+use self::folder::Folder;
+use self::layout::Layout;
+use self::tarball::Tarball;
+use super::origin::{Fetched, Origin};
+use super::source::Source;
+
+/// Why a layout or an archive cannot be used. Follows its name.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// One of its files, or the whole.
+    #[error("{file}: {reason}")]
+    File {
+        /// The path inside, or the path of the whole.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It holds several images or none, or not the one that is meant.
+    #[error("{0}")]
+    Which(String),
+}
+
+/// A source of this machine that was opened: where its contents are, and the document that its name leads to.
+pub(crate) struct Local {
+    pub(crate) origin: Box<dyn Origin>,
+    pub(crate) top: Fetched,
+}
+
+impl Local {
+    /// Opens `oci:` or `archive:`, relative to `base`. `spool` is a folder for the plain form of a compressed archive,
+    /// which has no name there and is gone with this value. Of several images in an archive `name` is meant.
+    ///
+    /// # Errors
+    /// When it is neither, or does not hold the one image that is meant.
+    pub(crate) fn open(
+        source: &Source,
+        base: &Path,
+        spool: &Path,
+        name: Option<&str>,
+    ) -> Result<Local, LocalError> {
+        match source {
+            Source::Oci { dir, tag } => {
+                let folder = Folder::open(&base.join(dir))?;
+                of_layout(Layout::new(Box::new(folder)), tag.as_deref().or(name))
+            }
+            Source::Archive(file) => {
+                let files = Tarball::open(&base.join(file), spool)?;
+                if files.has("oci-layout") {
+                    return of_layout(Layout::new(Box::new(files)), name);
+                }
+                let (origin, top) = DockerSave::open(Box::new(files), name)?;
+                Ok(Local {
+                    origin: Box::new(origin),
+                    top,
+                })
+            }
+            other => Err(LocalError::Which(format!(
+                "{other} is neither a layout nor an archive"
+            ))),
+        }
+    }
+}
+
+fn of_layout(layout: Layout, tag: Option<&str>) -> Result<Local, LocalError> {
+    let top = layout.top(tag)?;
+    Ok(Local {
+        origin: Box::new(layout),
+        top,
+    })
+}
+
+fn wrong(file: impl Into<String>, reason: impl Into<String>) -> LocalError {
+    LocalError::File {
+        file: file.into(),
+        reason: reason.into(),
+    }
+}
+
+/// The cause of a failed system call in words, as for a sentence.
+pub(super) fn cause(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => {
+            let text = Errno::from_raw(number).desc();
+            text[..1].to_lowercase() + &text[1..]
+        }
+        None => error.to_string(),
+    }
+}
