@@ -65,6 +65,9 @@ pub(super) enum Command {
     Schema(Schema),
     /// Write which bytes each image is into ringfence.lock, or say what is stale there
     Lock(Lock),
+    /// The images of the store
+    #[command(subcommand)]
+    Image(super::store::Command),
     /// Reap and forward signals as PID 1, as tini does
     #[command(disable_help_flag = true)]
     Init {

@@ -277,7 +277,7 @@ pub(super) fn pull(args: &Pull) -> Result<u8, Failure> {
 }
 
 /// `1 layer`, `2 layers`.
-fn counted(number: u64, noun: &str) -> String {
+pub(super) fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

@@ -17,6 +17,7 @@ mod puller;
 mod run;
 mod schema;
 mod settings;
+mod store;
 mod survey;
 mod test;
 
@@ -97,6 +98,7 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
         Command::Test(args) => test::test(&args),
         Command::Pull(args) => image::pull(&args),
         Command::Lock(args) => lock::lock(&args),
+        Command::Image(command) => store::image(&command),
         // Reached only when `init` is not the first word; its own parser reads the rest.
         Command::Init { .. } => Err(Failure::Usage("`init` must be the first word".to_owned())),
     }

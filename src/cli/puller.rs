@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::settings::Settings;
 use crate::host::facts::Facts;
 use crate::image::{
-    Credentials, Digest, Image, Import, Platform, PullError, Report, Request, Resolved, Source, Store,
+    Credentials, Digest, Event, Image, Import, Platform, PullError, Report, Request, Resolved, Source, Store,
     StoreError, import_in_child, look_into_in_child, pull_in_child, resolve_in_child,
 };
 
@@ -70,14 +70,10 @@ impl Puller<'_> {
     pub(super) fn bring(&self, source: &Source, manifest: Option<Digest>) -> Result<Report, Failure> {
         let way = self.way(source, manifest)?;
         let (store, ownership) = (&self.settings.store, ownership(self.settings, self.facts)?);
-        let mut progress = Progress::new(source.to_string(), self.quiet);
-        let show = |event| progress.show(&event);
-        let brought = match &way {
+        progress(source, self.quiet, |show| match &way {
             Way::Registry(request) => pull_in_child(store, ownership, request, show),
             Way::Local(import) => import_in_child(store, ownership, import, show),
-        };
-        progress.end();
-        brought.map_err(pull_failure)
+        })
     }
 
     fn way(&self, source: &Source, manifest: Option<Digest>) -> Result<Way, Failure> {
@@ -94,12 +90,28 @@ impl Puller<'_> {
                 platform: Platform::host(),
                 manifest,
                 name: None,
+                keep: false,
             })),
             Source::Dir(_) | Source::Host => Err(Failure::Image(format!(
                 "image {source}: it has no place in the store"
             ))),
         }
     }
+}
+
+/// Shows how an image comes.
+///
+/// # Errors
+/// Those of `bring`.
+pub(super) fn progress(
+    source: &Source,
+    quiet: bool,
+    bring: impl FnOnce(&mut dyn FnMut(Event)) -> Result<Report, PullError>,
+) -> Result<Report, Failure> {
+    let mut progress = Progress::new(source.to_string(), quiet);
+    let brought = bring(&mut |event| progress.show(&event));
+    progress.end();
+    brought.map_err(pull_failure)
 }
 
 fn pull_failure(error: PullError) -> Failure {

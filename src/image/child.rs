@@ -15,9 +15,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::describe::Resolved;
+use super::export::{Export, export};
 use super::import::{Import, import, look_into};
 use super::pull::{Event, PullError, Report, Request, look_up, pull};
-use super::store::{Ownership, Store};
+use super::store::{Ownership, Store, Swept};
 use super::unpack::Owners;
 use crate::sys::fork;
 use crate::sys::userns::{IdKind, IdMap, consecutive, map_by_helper, subordinate_ids};
@@ -79,14 +80,39 @@ pub fn look_into_in_child(path: &Path, ownership: Ownership, from: &Import) -> R
     in_a_child(from.source.to_string(), None, |_| look_into(&store, from), |_| {})
 }
 
+/// Writes an image of the store at `path` where it is to go, in a process of its own: it may open sockets.
+///
+/// # Errors
+/// The whole message of what went wrong; a target that is a file is then what it was before.
+pub fn export_in_child(path: &Path, what: &Export) -> Result<(), PullError> {
+    let store = Store::open(path)?.ok_or_else(|| PullError::Export {
+        reference: what.image.to_string(),
+        reason: "it is not in the store".to_owned(),
+    })?;
+    in_a_child(what.image.to_string(), None, |_| export(&store, what), |_| {})
+}
+
+/// Takes out of the store at `path` what no image needs. Layers may belong to subordinate ids, so a process of their user
+/// namespace does it.
+///
+/// # Errors
+/// The whole message of what went wrong.
+pub fn sweep_in_child(path: &Path) -> Result<Swept, PullError> {
+    let Some(store) = Store::open(path)? else {
+        return Ok(Swept::default());
+    };
+    let work = |store: &Store, _, _: &(dyn Fn(Event) + Sync)| Ok(store.sweep()?);
+    into_store(path, store.ownership(), "nothing".to_owned(), work, |_| {})
+}
+
 /// Works on a store in a process that may set the owners of its files.
-fn into_store(
+fn into_store<T: Serialize + DeserializeOwned>(
     path: &Path,
     ownership: Ownership,
     reference: String,
-    work: impl FnOnce(&Store, Owners, &(dyn Fn(Event) + Sync)) -> Result<Report, PullError>,
+    work: impl FnOnce(&Store, Owners, &(dyn Fn(Event) + Sync)) -> Result<T, PullError>,
     on_event: impl FnMut(Event),
-) -> Result<Report, PullError> {
+) -> Result<T, PullError> {
     let store = Store::create(path, ownership)?;
     let maps = match ownership {
         Ownership::Subordinate => Some(Maps::of_caller().map_err(|reason| PullError::Process {

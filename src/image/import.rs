@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::describe::{Resolved, resolve};
 use super::local::{Local, LocalError};
-use super::manifest::{Document, choose};
+use super::manifest::{Blob, Document, choose};
 use super::origin::OriginError;
 use super::pull::{Event, Pull, PullError, Report};
-use super::store::{Store, TagRecord};
+use super::store::{KeepError, Store, TagRecord};
 use super::unpack::Owners;
 use super::{Digest, Image, Platform, Reference, Source};
 
@@ -26,9 +26,10 @@ pub struct Import {
     pub platform: Platform,
     /// The manifest that it must be, whatever the source's name means now.
     pub manifest: Option<Digest>,
-    /// The name under which the store is to have it, besides that of the source; its compressed layers are then kept as
-    /// well, since no registry has them.
+    /// The name under which the store is to have it, besides that of the source.
     pub name: Option<Reference>,
+    /// Its compressed layers are kept as well: no registry has them, and the source may go.
+    pub keep: bool,
 }
 
 /// What a file was when it was read: when any of it is another, the file may be.
@@ -181,6 +182,17 @@ pub(crate) fn import(
     };
     let digest = top.digest;
     let brought = pull.bring(&*local.origin, top)?;
+    for layer in brought.image.layers.iter().filter(|_| import.keep) {
+        let blob = Blob {
+            digest: layer.digest,
+            size: layer.size,
+        };
+        let content = local.origin.layer(blob).map_err(|error| pull.origin(error))?;
+        store.keep(layer.digest, content).map_err(|error| match error {
+            KeepError::Store(error) => error.into(),
+            error => import.wrong(format!("layer {}: {error}", layer.digest)),
+        })?;
+    }
     let record = TagRecord {
         reference: import.place(),
         top: digest,

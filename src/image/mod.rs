@@ -6,6 +6,7 @@ mod child;
 mod config;
 mod describe;
 mod digest;
+mod export;
 mod flatten;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
@@ -29,10 +30,13 @@ mod unpack;
 use serde::{Deserialize, Serialize};
 
 pub use self::accounts::{Accounts, Group, User};
-pub use self::child::{import_in_child, look_into_in_child, pull_in_child, resolve_in_child};
+pub use self::child::{
+    export_in_child, import_in_child, look_into_in_child, pull_in_child, resolve_in_child, sweep_in_child,
+};
 pub use self::config::ImageConfig;
 pub use self::describe::{Resolved, ResolvedImage};
 pub use self::digest::{Digest, DigestError};
+pub use self::export::Export;
 pub(crate) use self::flatten::flatten;
 pub use self::import::Import;
 pub use self::local::LocalError;
@@ -43,7 +47,7 @@ pub use self::reference::{Reference, ReferenceError};
 pub use self::registries::{Address, AddressError, Registries, Registry};
 pub use self::registry::{CredentialError, Credentials, RegistryError};
 pub use self::source::{Source, SourceError};
-pub use self::store::{Lease, Lost, Ownership, Store, StoreError};
+pub use self::store::{Held, Inventory, Lease, Lost, Ownership, Policy, Store, StoreError, Swept};
 
 /// An image of the store, as far as a plan may know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

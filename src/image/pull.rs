@@ -15,7 +15,7 @@ use super::platform::Platform;
 use super::reference::Reference;
 use super::registries::Registries;
 use super::registry::{Client, Credentials};
-use super::store::{Locks, Lost, Store, StoreError, TagRecord};
+use super::store::{DOCUMENTS, Locks, Lost, Store, StoreError, TagRecord};
 use super::unpack::Owners;
 use super::{Digest, Image, Layer};
 
@@ -94,6 +94,14 @@ pub enum PullError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What an image is written to, or where its layers are to be had.
+    #[error("export {reference}: {reason}")]
+    Export {
+        /// The digest of its manifest.
+        reference: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The process that pulls.
     #[error("pull {reference}: {step}: {reason}")]
     Process {
@@ -287,6 +295,10 @@ impl Pull<'_> {
             LayerError::Store(error) => error.into(),
             error => self.wrong(&error.to_string()),
         })?;
+        let writing = self.store.locks()?;
+        writing
+            .shared(DOCUMENTS)
+            .map_err(|source| self.store.io("lock documents", source))?;
         for (digest, bytes) in &documents {
             self.store.write_blob(*digest, bytes)?;
         }

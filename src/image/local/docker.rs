@@ -12,6 +12,7 @@ use super::super::config::ConfigFile;
 use super::super::digest::{Digest, Hashed};
 use super::super::manifest::{Blob, Compression, LARGEST_CONFIG, LARGEST_MANIFEST, MOST_LAYERS};
 use super::super::origin::{Fetched, Origin, OriginError};
+use super::super::reference::Reference;
 use super::files::{Files, Part, need, small};
 use super::tarball::compression;
 use super::{LocalError, cause, wrong};
@@ -103,7 +104,8 @@ fn choose<'a>(entries: &'a [Entry], name: Option<&str>) -> Result<&'a Entry, Loc
         ([], _) => Err(LocalError::Which("it holds no image".to_owned())),
         ([only], _) => Ok(only),
         (several, name) => {
-            let named = |entry: &&Entry| name.is_some_and(|name| tags(entry).iter().any(|tag| tag == name));
+            let named =
+                |entry: &&Entry| name.is_some_and(|name| tags(entry).iter().any(|tag| is_called(tag, name)));
             several.iter().find(named).ok_or_else(|| {
                 let tags: Vec<String> = several.iter().flat_map(tags).collect();
                 let listed = super::super::printable(&tags.join(", "), 300);
@@ -113,6 +115,11 @@ fn choose<'a>(entries: &'a [Entry], name: Option<&str>) -> Result<&'a Entry, Loc
             })
         }
     }
+}
+
+/// Whether Docker's name for an image is this one, in full.
+fn is_called(tag: &str, name: &str) -> bool {
+    Reference::parse(tag).is_ok_and(|tag| tag.to_string() == name)
 }
 
 /// The digest of a layer as it stands in the archive, and what that adds to its media type. The digest of a plain one is

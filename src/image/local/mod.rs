@@ -44,7 +44,7 @@ pub(crate) struct Local {
 
 impl Local {
     /// Opens `oci:` or `archive:`, relative to `base`. `spool` is a folder for the plain form of a compressed archive,
-    /// which has no name there and is gone with this value. Of several images in an archive `name` is meant.
+    /// which has no name there and is gone with this value. Of several images in an archive of `docker save` the one called `name` is meant.
     ///
     /// # Errors
     /// When it is neither, or does not hold the one image that is meant.
@@ -57,12 +57,12 @@ impl Local {
         match source {
             Source::Oci { dir, tag } => {
                 let folder = Folder::open(&base.join(dir))?;
-                of_layout(Layout::new(Box::new(folder)), tag.as_deref().or(name))
+                of_layout(Layout::new(Box::new(folder)), tag.as_deref())
             }
             Source::Archive(file) => {
                 let files = Tarball::open(&base.join(file), spool)?;
                 if files.has("oci-layout") {
-                    return of_layout(Layout::new(Box::new(files)), name);
+                    return of_layout(Layout::new(Box::new(files)), None);
                 }
                 let (origin, top) = DockerSave::open(Box::new(files), name)?;
                 Ok(Local {
@@ -93,7 +93,7 @@ fn wrong(file: impl Into<String>, reason: impl Into<String>) -> LocalError {
 }
 
 /// The cause of a failed system call in words, as for a sentence.
-pub(super) fn cause(error: &io::Error) -> String {
+pub(crate) fn cause(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => {
             let text = Errno::from_raw(number).desc();

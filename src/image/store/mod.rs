@@ -15,7 +15,11 @@
 //!
 //! Everything but `locks` is made in `staging`, synced, and renamed into place: the rename is the mark of completeness.
 
+mod content;
+mod inventory;
+mod lease;
 mod lock;
+mod prune;
 mod record;
 mod remove;
 mod staging;
@@ -31,7 +35,11 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::content::KeepError;
+pub use self::inventory::{Held, Inventory};
+pub use self::lease::Lease;
 pub(crate) use self::lock::Locks;
+pub use self::prune::{Policy, Swept};
 pub(crate) use self::record::{LayerRecord, TagRecord};
 pub use self::record::{Lost, Ownership};
 pub(crate) use self::remove::remove;
@@ -117,6 +125,8 @@ const HEADER: &str = "store.json";
 const TRIAL: &str = ".ringfence-probe-";
 /// Where runs keep their writable layers, beside the images.
 const SCRATCH: &str = "scratch";
+/// The lock of those who write documents of an image that is not recorded yet.
+pub(crate) const DOCUMENTS: &str = "documents";
 const FOLDERS: [&str; 5] = ["blobs", "layers", "images", "tags", "staging"];
 
 impl Store {
@@ -315,7 +325,7 @@ impl Store {
 
     /// The image with this manifest, when all of it is there.
     pub(crate) fn image(&self, manifest: Digest) -> Result<Option<Image>, StoreError> {
-        let Some(image) = self.record::<Image>(&format!("images/{}.json", manifest.hex()))? else {
+        let Some(image) = self.image_record(manifest)? else {
             return Ok(None);
         };
         for layer in &image.layers {
@@ -326,6 +336,11 @@ impl Store {
         Ok(Some(image))
     }
 
+    /// The image with this manifest, whatever is there of it.
+    fn image_record(&self, manifest: Digest) -> Result<Option<Image>, StoreError> {
+        self.record(&inventory::image_path(manifest))
+    }
+
     /// What a reference meant when it was pulled.
     pub(crate) fn tag(&self, reference: &Reference) -> Result<Option<TagRecord>, StoreError> {
         self.tag_of(&tag_name(reference))
@@ -334,39 +349,6 @@ impl Store {
     /// What any other name meant, such as that of an archive.
     pub(crate) fn tag_of(&self, name: &str) -> Result<Option<TagRecord>, StoreError> {
         self.record(&tag_path(name))
-    }
-
-    /// Keeps an image from being removed while the lease lives.
-    ///
-    /// # Errors
-    /// When the image was removed since it was found.
-    pub fn lease(&self, image: &Image) -> Result<Lease, StoreError> {
-        let locks = self.locks()?;
-        let name = format!("image {}", image.digest);
-        locks
-            .shared(&name)
-            .map_err(|source| self.io(format!("lock {name}"), source))?;
-        if self.image(image.digest)?.is_none() {
-            return Err(StoreError::Gone {
-                path: self.path.clone(),
-                reference: image.reference.clone(),
-            });
-        }
-        let mut layers = Vec::new();
-        for layer in &image.layers {
-            let record: LayerRecord = self
-                .record(&layer_record_path(layer.diff_id))?
-                .unwrap_or_default();
-            // An opaque root hides all lower layers. overlayfs does not look at the root's own mark.
-            if record.root_opaque {
-                layers.clear();
-            }
-            layers.push(self.path.join(layer_path(layer)));
-        }
-        Ok(Lease {
-            _locks: locks,
-            layers,
-        })
     }
 
     /// Whether a layer is there in full.
@@ -427,20 +409,6 @@ impl Store {
             what: what.into(),
             source,
         }
-    }
-}
-
-/// An image that is in use: no one removes it meanwhile.
-#[derive(Debug)]
-pub struct Lease {
-    _locks: Locks,
-    layers: Vec<PathBuf>,
-}
-
-impl Lease {
-    /// The root folders of its layers, lowest first; what an opaque root hides is left out.
-    pub fn layer_dirs(&self) -> &[PathBuf] {
-        &self.layers
     }
 }
 

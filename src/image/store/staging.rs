@@ -118,7 +118,7 @@ impl Store {
         self.write(&tag_path(name), &json(tag))
     }
 
-    fn sync_folder(&self, name: &str) -> Result<(), StoreError> {
+    pub(super) fn sync_folder(&self, name: &str) -> Result<(), StoreError> {
         let failed = |source| self.io(format!("sync {name}"), source);
         let folder = openat(self.root(), name, FOLDER, Mode::empty()).map_err(failed)?;
         fsync(&folder).map_err(failed)

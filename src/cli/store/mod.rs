@@ -1,0 +1,184 @@
+//! `ringfence image`: what the store holds.
+
+mod list;
+mod remove;
+mod transfer;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+use super::settings::Settings;
+use crate::image::{Digest, Held, Inventory, Reference, Store, StoreError};
+
+/// The words after `ringfence image`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List images with their sizes: all of it, and what no other image shares
+    List(List),
+    /// Say all that is known of an image
+    Inspect(Inspect),
+    /// Bring an OCI layout or an archive of `docker save` into the store
+    Import(Import),
+    /// Write an image, byte for byte as it came, into an OCI layout or an archive
+    Export(Export),
+    /// Take images, or names of images, out of the store
+    Remove(Remove),
+    /// Take out what no image needs, and images by age, by size or by what locks name
+    Prune(Prune),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// A name, or a digest or its first digits
+    image: String,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// A layout's folder or an archive's file; also oci:DIR:TAG
+    #[arg(value_name = "FILE|DIR")]
+    from: String,
+    /// The name that the image gets
+    name: Option<String>,
+    /// Print nothing on the way
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// A name, or a digest or its first digits
+    image: String,
+    /// oci:DIR[:TAG], which may hold other images, or archive:FILE
+    #[arg(value_name = "TARGET")]
+    to: String,
+    /// Ask no registry for layers that are not kept as they came
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    /// Names, or digests or their first digits; an image goes with its last name
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Prune {
+    /// Images that no run has used for so long, such as 720h
+    #[arg(long, value_name = "TIME")]
+    unused_for: Option<String>,
+    /// Images used the longest ago, until the store is not larger, such as 10GiB
+    #[arg(long, value_name = "SIZE")]
+    down_to: Option<String>,
+    /// Never images that this ringfence.lock names; without another bound, all images but those. May be repeated
+    #[arg(long, value_name = "FILE")]
+    keep_lock: Vec<PathBuf>,
+    /// Remove nothing; say which images would go
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Does what the words say.
+pub(super) fn image(command: &Command) -> Result<u8, Failure> {
+    match command {
+        Command::List(args) => list::list(args),
+        Command::Inspect(args) => list::inspect(args),
+        Command::Import(args) => transfer::import(args),
+        Command::Export(args) => transfer::export(args),
+        Command::Remove(args) => remove::remove(args),
+        Command::Prune(args) => remove::prune(args),
+    }
+}
+
+/// The store and all that it holds; none where there is no store.
+fn open(settings: &Settings) -> Result<Option<(Store, Inventory)>, Failure> {
+    let Some(store) = Store::open(&settings.store).map_err(failure)? else {
+        return Ok(None);
+    };
+    let inventory = store.inventory().map_err(failure)?;
+    Ok(Some((store, inventory)))
+}
+
+/// The image that a text means: one of its names, written as in a manifest, or the beginning of its digest.
+fn find<'a>(inventory: &'a Inventory, text: &str) -> Result<(Digest, &'a Held), Failure> {
+    let canonical = Reference::parse(text).map(|reference| reference.to_string());
+    let is_name = |name: &String| name == text || canonical.as_ref() == Ok(name);
+    if let Some((digest, held)) = inventory
+        .images
+        .iter()
+        .find(|(_, held)| held.names.iter().any(is_name))
+    {
+        return Ok((*digest, held));
+    }
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    let is_digits = digits.len() >= SHORTEST && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut begun = inventory
+        .images
+        .iter()
+        .filter(|(digest, _)| is_digits && digest.hex().starts_with(digits));
+    match (begun.next(), begun.next()) {
+        (Some((digest, held)), None) => Ok((*digest, held)),
+        (Some(_), Some(_)) => Err(Failure::Image(format!(
+            "image {text}: several digests begin so; write more of it"
+        ))),
+        (None, _) => Err(Failure::Image(format!(
+            "image {text} is not in the store; `ringfence image list` shows what is"
+        ))),
+    }
+}
+
+/// The fewest digits that are taken for a digest.
+const SHORTEST: usize = 6;
+
+fn failure(error: StoreError) -> Failure {
+    Failure::Image(error.to_string())
+}
+
+/// Bytes as people read them: `999 B`, `1.5 kB`, `23 MB`.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match unit > 0 && value < 9.95 {
+        true => format!("{value:.1} {}", UNITS[unit]),
+        false => format!("{value:.0} {}", UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_two_or_three_digits() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (9949, "9.9 kB"),
+            (9950, "10 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.0 MB"),
+            (1_400_000_000, "1.4 GB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

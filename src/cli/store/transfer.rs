@@ -1,0 +1,98 @@
+//! `ringfence image import` and `export`.
+
+use std::path::{Path, PathBuf};
+
+use super::super::failure::Failure;
+use super::super::image::{counted, ownership};
+use super::super::puller::progress;
+use super::super::say;
+use super::super::settings::Settings;
+use super::super::survey::survey;
+use super::{Export as ExportArgs, Import as ImportArgs, find, open};
+use crate::image::{
+    Credentials, Export, Import, Inventory, Platform, Reference, Source, export_in_child, import_in_child,
+};
+
+/// Brings a layout's or an archive's image into the store, with all that an export needs.
+pub(super) fn import(args: &ImportArgs) -> Result<u8, Failure> {
+    let name = args.name.as_deref().map(Reference::parse).transpose();
+    let name = name.map_err(|error| Failure::Image(error.to_string()))?;
+    if name.as_ref().is_some_and(|name| name.digest().is_some()) {
+        return Err(Failure::Image(
+            "image import: a name has no digest: that is what the image has".to_owned(),
+        ));
+    }
+    let import = Import {
+        source: source(&args.from)?,
+        base: current_folder()?,
+        platform: Platform::host(),
+        manifest: None,
+        name,
+        keep: true,
+    };
+    let settings = Settings::load()?;
+    let facts = survey(&settings, None)?.facts;
+    let ownership = ownership(&settings, &facts)?;
+    let report = progress(&import.source, args.quiet, |show| {
+        import_in_child(&settings.store, ownership, &import, show)
+    })?;
+    if !args.quiet {
+        let name = import
+            .name
+            .map_or_else(|| import.source.to_string(), |name| name.to_string());
+        let layers = counted(report.fetched_layers as u64, "layer");
+        say(&format!("{name}: {}, {layers} unpacked", report.image.digest));
+    }
+    Ok(0)
+}
+
+/// Writes an image of the store into a layout or an archive.
+pub(super) fn export(args: &ExportArgs) -> Result<u8, Failure> {
+    let target = Source::parse(&args.to).map_err(|error| Failure::Image(error.to_string()))?;
+    if !matches!(target, Source::Oci { .. } | Source::Archive(_)) {
+        return Err(Failure::Image(format!(
+            "image export: `{}` is no target; write `oci:DIR[:TAG]` or `archive:FILE`",
+            args.to
+        )));
+    }
+    let settings = Settings::load()?;
+    let inventory = open(&settings)?.map_or_else(Inventory::default, |(_, inventory)| inventory);
+    let (digest, held) = find(&inventory, &args.image)?;
+    let export = Export {
+        image: digest,
+        names: held.names.clone(),
+        target,
+        base: current_folder()?,
+        registries: (!args.offline).then(|| settings.registries.clone()),
+        credentials: Credentials::from_environment(),
+    };
+    export_in_child(&settings.store, &export).map_err(|error| Failure::Image(error.to_string()))?;
+    Ok(0)
+}
+
+/// What a path is, or a source as manifests write it.
+fn source(text: &str) -> Result<Source, Failure> {
+    let path = Path::new(text);
+    if path.is_dir() {
+        return match path.join("oci-layout").exists() {
+            true => Ok(Source::Oci {
+                dir: text.to_owned(),
+                tag: None,
+            }),
+            false => Err(Failure::Image(format!(
+                "image import: {text} is no OCI layout; a folder that is a root file system runs as it is, with `image = \"dir:{text}\"`"
+            ))),
+        };
+    }
+    match Source::parse(text) {
+        Ok(source @ (Source::Oci { .. } | Source::Archive(_))) => Ok(source),
+        Ok(Source::Dir(dir)) => Err(Failure::Image(format!(
+            "image import: dir:{dir} runs as it is and has no place in the store"
+        ))),
+        _ => Ok(Source::Archive(text.to_owned())),
+    }
+}
+
+fn current_folder() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::text(format!("current folder: {error}")))
+}

@@ -1,0 +1,94 @@
+//! An archive that is an OCI layout and one of `docker save` at once, as Docker writes it since version 25.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Origins, Target, Whole, blob};
+use crate::image::Reference;
+use crate::image::local::cause;
+
+struct Tar<W: Write>(tar::Builder<W>);
+
+impl<W: Write> Target for Tar<W> {
+    fn put(&mut self, name: &str, size: u64, content: &mut dyn Read) -> io::Result<()> {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name)?;
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_cksum();
+        let mut counted = content.take(size);
+        self.0.append(&header, &mut counted)?;
+        match counted.limit() {
+            0 => Ok(()),
+            left => Err(io::Error::other(format!("{left} of {size} bytes did not come"))),
+        }
+    }
+}
+
+/// Writes an archive beside its name first, then puts it in the place of whatever was there.
+pub(super) fn write(
+    path: &Path,
+    names: &[String],
+    whole: &Whole,
+    origins: &Origins<'_>,
+) -> Result<(), String> {
+    let in_path = |error: io::Error| format!("{}: {}", path.display(), cause(&error));
+    let mut beside = path.file_name().unwrap_or_default().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let beside = path.with_file_name(beside);
+    let written = File::create(&beside).map_err(in_path).and_then(|file| {
+        let mut tar = Tar(tar::Builder::new(BufWriter::new(file)));
+        fill(&mut tar, names, whole, origins)?;
+        let file = tar
+            .0
+            .into_inner()
+            .and_then(|buffer| buffer.into_inner().map_err(io::Error::from));
+        file.and_then(|file| file.sync_all()).map_err(in_path)
+    });
+    let placed = written.and_then(|()| fs::rename(&beside, path).map_err(in_path));
+    if placed.is_err() {
+        // A part of it is of no use; the error is what counts.
+        fs::remove_file(&beside).ok();
+    }
+    placed
+}
+
+fn fill(tar: &mut impl Target, names: &[String], whole: &Whole, origins: &Origins<'_>) -> Result<(), String> {
+    let references: Vec<Reference> = names
+        .iter()
+        .filter_map(|name| Reference::parse(name).ok())
+        .collect();
+    let tags: Vec<String> = references
+        .iter()
+        .filter(|name| name.digest().is_none())
+        .map(familiar)
+        .collect();
+    let layers: Vec<String> = whole
+        .parsed
+        .layers
+        .iter()
+        .map(|(layer, _)| blob(layer.digest))
+        .collect();
+    let index = super::layout::with(json!({"schemaVersion": 2, "manifests": []}), None, whole);
+    let docker = json!([{"Config": blob(whole.parsed.config.digest), "RepoTags": tags, "Layers": layers}]);
+    for (name, text) in [
+        ("oci-layout", json!({"imageLayoutVersion": "1.0.0"}).to_string()),
+        ("index.json", index.unwrap_or_default().to_string()),
+        ("manifest.json", docker.to_string()),
+    ] {
+        tar.put(name, text.len() as u64, &mut text.as_bytes())
+            .map_err(|error| cause(&error))?;
+    }
+    whole.put(tar, origins)
+}
+
+/// `busybox:latest`, as Docker calls `docker.io/library/busybox:latest`.
+fn familiar(name: &Reference) -> String {
+    let text = name.to_string();
+    let text = text.strip_prefix("docker.io/").unwrap_or(&text);
+    text.strip_prefix("library/").unwrap_or(text).to_owned()
+}

@@ -1,0 +1,168 @@
+//! `ringfence image import` and `export`, held against skopeo and umoci.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::archive::Archive;
+use crate::hub::{Hub, Types};
+use crate::made::Made;
+use crate::registry::{Layer, digest};
+use crate::support::{Test, skip};
+use crate::{SETTINGS, image, layer, names, pull};
+
+fn has(program: &str) -> bool {
+    Command::new(program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// What a command prints; it must succeed.
+#[track_caller]
+fn sh(folder: &Path, script: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn made() -> Made {
+    let motd = Layer::gzip(&Archive::new().file("etc/motd", "welcome\n").end());
+    Made::new(
+        &[layer("base", 5000), motd],
+        r#"{"Cmd":["true"],"Env":["PATH=/bin"]}"#,
+    )
+}
+
+/// The digest that skopeo sees for an image.
+fn seen(folder: &Path, name: &str) -> String {
+    digest(sh(folder, &format!("skopeo inspect --raw {name}")).as_bytes())
+}
+
+#[test]
+fn what_is_imported_is_exported_byte_for_byte() {
+    if !has("skopeo") || !has("umoci") {
+        skip!("no skopeo or no umoci");
+    }
+    let (hub, made) = (Hub::start(), made());
+    hub.each(|visit| {
+        let folder = visit.run(&image(&["list"]).any_stdout()).folder;
+        made.write_layout(&folder.join("layout"));
+        let copy = "skopeo --insecure-policy copy -q oci:layout:v1";
+        sh(&folder, &format!("{copy} oci-archive:oci.tar:v1; {copy} docker-archive:docker.tar:some/image:v1; chmod -R a+rX ."));
+        let wanted = made.digest();
+        let is = format!("example.org/it:1: {wanted}, 2 layers unpacked\n");
+        let ran = visit.run(&image(&["import", "layout", "example.org/it:1"]).any_stderr().pulls());
+        assert!(ran.stderr.ends_with(&is), "{}", ran.stderr);
+        // The same blobs in another wrapping are the same image.
+        let again = "example.org/it:2: ";
+        let ran = visit.run(&image(&["import", "oci.tar", "example.org/it:2"]).any_stderr().pulls());
+        assert!(ran.stderr.contains(again), "{}", ran.stderr);
+        visit.run(&image(&["import", "-q", "docker.tar", "example.org/docker"]).pulls());
+        // The store alone is enough from here on.
+        sh(&folder, "mv layout was; mv oci.tar was.tar; mv docker.tar docker-was.tar");
+        for target in ["oci:out:v1", "oci:out:v2", "archive:out.tar"] {
+            visit.run(&image(&["export", "--offline", "example.org/it:1", target]));
+        }
+        assert_eq!(seen(&folder, "oci:out:v1"), wanted);
+        assert_eq!(seen(&folder, "oci:out:v2"), wanted);
+        assert_eq!(seen(&folder, "oci-archive:out.tar"), wanted);
+        // Every blob is the same file; the layout has the image under two names.
+        sh(&folder, "diff -r was/blobs out/blobs");
+        assert_eq!(sh(&folder, "umoci ls --layout out"), "v1\nv2\n");
+        let unpack = "umoci unpack --rootless --image out:v1 bundle; cat bundle/rootfs/etc/motd; chmod -R u+rwX bundle; rm -r bundle";
+        assert_eq!(sh(&folder, unpack), "welcome\n");
+        // As an archive of `docker save` it has the same configuration, and the names that Docker would use.
+        let config = |archive: &str| sh(&folder, &format!("skopeo inspect --config --raw docker-archive:{archive} | sha256sum"));
+        assert_eq!(config("out.tar"), config("docker-was.tar"));
+        assert!(sh(&folder, "tar -xOf out.tar manifest.json").contains(r#""RepoTags":["example.org/it:1","example.org/it:2"]"#));
+        // A second export writes the same bytes.
+        visit.run(&image(&["export", "example.org/it:2", "archive:again.tar"]));
+        sh(&folder, "cmp out.tar again.tar");
+        // And an export is imported as what it was.
+        visit.run(&image(&["remove", "example.org/it:1", "example.org/it:2"]).any_stderr().pulls());
+        for from in ["out.tar", "oci:out:v2"] {
+            let ran = visit.run(&image(&["import", from, "example.org/it:3"]).any_stderr().pulls());
+            assert!(ran.stderr.contains(&format!("example.org/it:3: {wanted}, ")), "{}", ran.stderr);
+        }
+        // What `docker save` had: the configuration is the same, and the layers by their diff ids.
+        visit.run(&image(&["export", "example.org/docker", "archive:docker-out.tar"]));
+        assert_eq!(config("docker-out.tar"), config("docker-was.tar"));
+        let layers = "skopeo inspect --raw docker-archive:";
+        assert_eq!(sh(&folder, &format!("{layers}docker-out.tar")), sh(&folder, &format!("{layers}docker-was.tar")));
+        sh(&folder, "rm -r was out *.tar");
+    });
+}
+
+/// A pull keeps no compressed layer; an export asks for it again, and says so where it may not.
+#[test]
+fn what_was_pulled_is_asked_for_again() {
+    if !has("skopeo") {
+        skip!("no skopeo");
+    }
+    let hub = Hub::start();
+    let layers = [layer("base", 5000), layer("more", 700)];
+    hub.push("library/tool", Types::Oci, &layers, SETTINGS);
+    hub.each(|visit| {
+        pull(visit, &["tool"]);
+        let offline = image(&["export", "--offline", "tool", "oci:out:v1"]);
+        let ran = visit.run(&offline.status(125).any_stderr());
+        let start = "ringfence: export sha256:";
+        let why = format!(
+            ": layer {} is in the store unpacked only; docker.io/library/tool:latest: no network may be used (--offline)",
+            digest(&layers[0].blob)
+        );
+        assert!(ran.stderr.starts_with(start) && ran.stderr.contains(&why), "{}", ran.stderr);
+        hub.registry.forget();
+        visit.run(&image(&["export", "tool", "oci:out:v1"]));
+        let asked = hub.registry.paths();
+        for layer in &layers {
+            assert!(asked.iter().any(|path| path.ends_with(&digest(&layer.blob))), "{asked:#?}");
+        }
+        let ran = visit.run(&image(&["inspect", "tool", "--json"]).any_stdout());
+        let sheet: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(seen(&ran.folder, "oci:out:v1"), sheet["digest"].as_str().unwrap());
+        fs::remove_dir_all(ran.folder.join("out")).unwrap();
+    });
+}
+
+#[test]
+fn what_cannot_be_imported_or_exported_is_said() {
+    let (hub, made) = (Hub::start(), made());
+    hub.push("library/tool", Types::Oci, &[layer("base", 100)], SETTINGS);
+    hub.each(|visit| {
+        let folder = visit.run(&image(&["list"]).any_stdout()).folder;
+        fs::create_dir(folder.join("rootfs")).unwrap();
+        fs::write(folder.join("rootfs/file"), "x").unwrap();
+        made.write_layout(&folder.join("layout"));
+        for (args, said) in [
+            (&["import", "none.tar"][..], "pull archive:none.tar: {folder}/none.tar: no such file or directory"),
+            (&["import", "rootfs"], "image import: rootfs is no OCI layout; a folder that is a root file system runs as it is, with `image = \"dir:rootfs\"`"),
+            (&["import", "oci:layout:v2"], "pull oci:layout:v2: it holds no image `v2`; it holds v1"),
+            (&["import", "layout", "Upper"], "`Upper` is not an image reference: `Upper` is not a part of a repository's name (a-z and 0-9, between them one of . _ __ or dashes)"),
+            (&["export", "tool", "oci:out"], "image tool is not in the store; `ringfence image list` shows what is"),
+            (&["export", "tool", "out.tar"], "image export: `out.tar` is no target; write `oci:DIR[:TAG]` or `archive:FILE`"),
+        ] {
+            visit.run(&image(args).status(125).stderr(&format!("ringfence: {said}\n")).pulls());
+        }
+        visit.run(&image(&["import", "-q", "layout", "it"]).pulls());
+        assert_eq!(names(visit), ["docker.io/library/it:latest", &format!("oci:{}/layout", folder.display())]);
+        let ran = visit.run(&image(&["export", "it", "oci:rootfs"]).status(125).any_stderr());
+        assert!(ran.stderr.ends_with("rootfs: it is no OCI layout, and not empty\n"), "{}", ran.stderr);
+        assert_eq!(fs::read_dir(folder.join("rootfs")).unwrap().count(), 1);
+        let ran = visit.run(&image(&["export", "it", "archive:no/such/x.tar"]).status(125).any_stderr());
+        assert!(ran.stderr.ends_with("no/such/x.tar: no such file or directory\n"), "{}", ran.stderr);
+        visit.run(&Test::command(&["true"]).verb("check").any_stderr());
+        fs::remove_dir_all(folder.join("layout")).unwrap();
+        fs::remove_dir_all(folder.join("rootfs")).unwrap();
+        visit.run(&image(&["remove", "it"]).any_stderr().pulls());
+    });
+}
