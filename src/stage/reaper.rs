@@ -34,6 +34,14 @@ pub(super) fn run(job: Pid, status: OwnedFd, layers: Vec<OwnedFd>, watch: &Watch
         sys::process::exit_now(1)
     };
     loop {
+        // Before the first wait too: the SIGCHLD of a job that ended before the mask was set is lost.
+        if let Some(raw) = reap(job) {
+            if layers.iter().any(is_full) {
+                status.send(Record::LayerFull, &[]).ok();
+            }
+            status.send(Record::Ended(raw), &[]).ok();
+            sys::process::exit_now(0);
+        }
         let mut watched = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(status.as_fd(), PollFlags::POLLIN),
@@ -57,13 +65,6 @@ pub(super) fn run(job: Pid, status: OwnedFd, layers: Vec<OwnedFd>, watch: &Watch
                 // ESRCH: it has just ended, and the reaping below will find it.
                 sys::signal::send(job, signal).ok();
             }
-        }
-        if let Some(raw) = reap(job) {
-            if layers.iter().any(is_full) {
-                status.send(Record::LayerFull, &[]).ok();
-            }
-            status.send(Record::Ended(raw), &[]).ok();
-            sys::process::exit_now(0);
         }
         if left.is_some_and(|left| left.is_zero()) {
             status.send(Record::Wall, &[]).ok();

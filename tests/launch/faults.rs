@@ -325,3 +325,31 @@ fn a_protection_that_only_pretends_stops_the_run() {
         }
     }
 }
+
+/// A job that ends before PID 1 has blocked the signal that says so.
+#[test]
+fn a_job_that_is_faster_than_pid_1_ends_the_run() {
+    if !std::path::Path::new("/usr/bin/strace").exists() {
+        crate::support::skip!("no strace");
+    }
+    // Each call of the masks in turn; one of them is that in PID 1 after its fork.
+    for number in 1..=4 {
+        let slow = format!("inject=rt_sigprocmask:delay_enter=500ms:when={number}");
+        let words = [
+            "strace",
+            "-f",
+            "-qqq",
+            "-o",
+            "trace",
+            "-e",
+            "trace=rt_sigprocmask",
+            "-e",
+            &slow,
+        ];
+        for caller in traceable() {
+            let test = Test::command(&["/bin/true"]).wrapped(&words);
+            let ran = test.start(caller).unwrap().finish();
+            assert_eq!(ran.status, 0, "{number}: {}", ran.stderr);
+        }
+    }
+}

@@ -85,7 +85,9 @@ impl Test {
         let manifest = room.folder.join("ringfence.toml");
         fs::write(&manifest, self.text()).map_err(|error| error.to_string())?;
         give(&manifest, caller);
-        let mut command = Command::new("/bin/sh");
+        let mut command = Command::new("/usr/bin/env");
+        // Whoever runs the tests, under nohup(1) or in the background, may ignore these.
+        command.args(["--default-signal=HUP,INT,QUIT", "/bin/sh"]);
         let doors = room.groups.as_ref().map(Groups::doors).unwrap_or_default();
         let enter: String = doors
             .iter()
@@ -113,7 +115,7 @@ impl Test {
             .stdout(stdout)
             .stderr(stderr)
             .spawn()
-            .map_err(|error| format!("/bin/sh: {error}"))?;
+            .map_err(|error| format!("/usr/bin/env: {error}"))?;
         if let Some(mut stdin) = launcher.stdin.take() {
             // A job that does not read ends without it.
             stdin.write_all(&self.stdin).ok();
