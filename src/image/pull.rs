@@ -283,18 +283,26 @@ impl Pull<'_> {
             digest,
             layers: image.layers.clone(),
         });
-        let _pins = self.pin(&image)?;
+        let pins = self.pin(&image)?;
         let all = Layers {
             store: self.store,
             origin,
             owners: self.owners,
             on_event: self.on_event,
         };
-        let (layers, bytes) = all.bring(&layers).map_err(|error| match error {
-            LayerError::Origin(error) => self.origin(error),
-            LayerError::Store(error) => error.into(),
-            error => self.wrong(&error.to_string()),
-        })?;
+        let (layers, bytes) = match all.bring(&layers) {
+            Ok(brought) => brought,
+            // What a transfer has brought whole stays for the next one.
+            Err(LayerError::Origin(error)) => return Err(self.origin(error)),
+            Err(LayerError::Store(error)) => return Err(error.into()),
+            Err(wrong) => {
+                // Of an image that is not what it says nothing stays. The reason is the error; what cannot be removed
+                // now no image names, so that the next prune removes it.
+                drop(pins);
+                self.store.sweep().ok();
+                return Err(self.wrong(&wrong.to_string()));
+            }
+        };
         let writing = self.store.locks()?;
         writing
             .shared(DOCUMENTS)
@@ -304,6 +312,7 @@ impl Pull<'_> {
         }
         image.accounts = merged::accounts(self.store, &image.layers)?;
         self.store.write_image(&image)?;
+        drop(pins);
         Ok(Brought { image, layers, bytes })
     }
 
