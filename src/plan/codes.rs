@@ -1,20 +1,10 @@
 //! The codes of a planner's problems: stable, documented here, never used again for something else.
 //! A manifest's own problems have the codes below RF0400.
 
-macro_rules! codes {
-    ($($name:ident = $code:literal, $meaning:literal;)*) => {
-        $(#[doc = $meaning] pub(super) const $name: &str = $code;)*
-
-        /// Every code of the planner with its meaning in one line.
-        pub const ALL: &[(&str, &str)] = &[$(($code, $meaning),)*];
-
-        /// Every code with its page of the book.
-        pub(crate) const PAGES: &[(&str, &str)] =
-            &[$(($code, include_str!(concat!("../../book/src/errors/", $code, ".md"))),)*];
-    };
-}
+use crate::problem::codes::codes;
 
 codes! {
+    pub(super),
     NO_USER = "RF0401", "a user or group that cannot be understood or is not in the image";
     ROOT_UNSAID = "RF0402", "a user name that is root in the image, without `user = \"root\"` being written";
     ID_RANGE = "RF0403", "a user or group id outside what a job's user namespace holds";

@@ -1,8 +1,9 @@
 //! The codes of problems: stable, documented here, never used again for something else.
 
+/// A table of codes: a constant of the given visibility for each, and the tables `ALL` and `PAGES`.
 macro_rules! codes {
-    ($($name:ident = $code:literal, $meaning:literal;)*) => {
-        $(#[doc = $meaning] pub const $name: &str = $code;)*
+    ($seen:vis, $($name:ident = $code:literal, $meaning:literal;)*) => {
+        $(#[doc = $meaning] $seen const $name: &str = $code;)*
 
         /// Every code with its meaning in one line.
         pub const ALL: &[(&str, &str)] = &[$(($code, $meaning),)*];
@@ -12,8 +13,10 @@ macro_rules! codes {
             &[$(($code, include_str!(concat!("../../book/src/errors/", $code, ".md"))),)*];
     };
 }
+pub(crate) use codes;
 
 codes! {
+    pub,
     TOO_LARGE = "RF0001", "the manifest is larger than a manifest may be";
     SYNTAX = "RF0002", "the text is not TOML";
     TOO_DEEP = "RF0003", "tables are nested deeper than any manifest needs";
