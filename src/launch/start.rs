@@ -1,7 +1,6 @@
 //! The clone, the steps that need the child, and the wait until it runs.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::time::{Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -9,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
-use super::error::{LaunchError, io_words, words};
+use super::error::{LaunchError, words};
 use super::ids;
 use super::prepare::{Prepared, make_group};
 use super::stdio::{self, Pump, RawMode, Streams};
@@ -22,8 +21,8 @@ use crate::report::channel::{Channel, Received};
 use crate::report::record::Record;
 use crate::stage::{self, Child};
 use crate::sys::clone::{Cloned, clone3};
-use crate::sys::mount;
 use crate::sys::userns::of_process;
+use crate::sys::{fork, mount};
 
 /// A job that runs, and everything that must be undone after it.
 pub(crate) struct Running {
@@ -338,15 +337,13 @@ fn died() -> LaunchError {
 
 /// A child is a copy of one thread; a lock that another one holds would stay locked in it for ever.
 fn one_thread() -> Result<(), LaunchError> {
-    // Two links are the folder's own, the others its subfolders', one each thread (proc_task_getattr, fs/proc/base.c).
-    let links = std::fs::metadata("/proc/self/task").map(|about| about.nlink());
-    match links {
-        Ok(3) => Ok(()),
-        Ok(links) => Err(LaunchError::setup(
+    match fork::threads() {
+        Ok(1) => Ok(()),
+        Ok(more) => Err(LaunchError::setup(
             "clone PID 1",
-            format!("the launcher has {} threads", links.saturating_sub(2)),
+            format!("the launcher has {more} threads"),
         )),
-        Err(error) => Err(LaunchError::setup("/proc/self/task", io_words(&error))),
+        Err(errno) => Err(LaunchError::setup("/proc/self/task", words(errno))),
     }
 }
 
