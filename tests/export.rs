@@ -316,18 +316,9 @@ fn a_bundle_of_two_layers_is_the_image_under_runc() {
     });
 }
 
-/// Runs where an engine answers: `benches/setup` starts one, and DOCKER_HOST says where.
 #[test]
+#[ignore = "needs a Docker engine: `benches/setup` starts one, and DOCKER_HOST says where"]
 fn docker_holds_the_same() {
-    let answers = Command::new("docker")
-        .arg("version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if !nix::unistd::geteuid().is_root() || !answers.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no Docker engine answers");
-        return;
-    }
     compare_image("docker", |folder| {
         said(Command::new("sh").arg(folder.join("run.sh")))
     });
