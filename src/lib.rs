@@ -10,6 +10,7 @@ pub mod diff;
 mod expect;
 mod export;
 pub mod host;
+pub mod hosts;
 pub mod image;
 mod import;
 mod init;

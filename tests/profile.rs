@@ -252,9 +252,13 @@ fn an_allow_table_closes_the_network_and_egress_opens_it_again() {
     let allowed = |child: &str| {
         let job = job(&format!("profile = \"a\"\n[job.x.network]\n{child}\n{profile}"));
         match job.hold.network.value {
-            Network::Bridge(bridge) => bridge
-                .allow
-                .map(|allow| allow.into_keys().collect::<Vec<_>>().join(" ")),
+            Network::Bridge(bridge) => bridge.allow.map(|allow| {
+                allow
+                    .keys()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            }),
             other => Some(format!("{other:?}")),
         }
     };
@@ -290,7 +294,8 @@ fn an_allow_table_closes_the_network_and_egress_opens_it_again() {
         panic!("a bridge");
     };
     let allow = bridge.allow.expect("closed again");
-    assert_eq!(allow.into_keys().collect::<Vec<_>>(), ["c.example"]);
+    let allow: Vec<String> = allow.keys().map(ToString::to_string).collect();
+    assert_eq!(allow, ["c.example"]);
 }
 
 #[test]

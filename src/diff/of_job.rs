@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::held::Held;
 use super::measure::{Measure, Names};
+use crate::hosts::Hosts;
 use crate::profile::{
     Access, Allow, Job, Mount, Network, Origin, Piece, Placed, Profile, Publish, Rlimit, Root, SysMount,
     Text, User,
@@ -203,7 +204,10 @@ impl Held {
         let peers = match &network.value {
             Network::Null => Some(BTreeSet::new()),
             Network::Host => None,
-            Network::Bridge(bridge) => bridge.allow.as_ref().map(|allow| allow.keys().cloned().collect()),
+            Network::Bridge(bridge) => bridge
+                .allow
+                .as_ref()
+                .map(|allow| allow.keys().map(Hosts::to_string).collect()),
         };
         self.put("network.allow", Measure::Given(peers, Names::Apart), origin);
         let Network::Bridge(bridge) = &network.value else {
@@ -215,9 +219,9 @@ impl Held {
             Some(name) => Measure::state(1, format!("`{}`, with the jobs on it", name.value)),
         };
         self.put("network.name", measure, name.map(|name| &name.origin));
-        for (peer, allow) in bridge.allow.iter().flatten() {
+        for (hosts, allow) in bridge.allow.iter().flatten() {
             let Allow { ports, protocol } = &allow.value;
-            let key = format!("network.allow.\"{peer}\"");
+            let key = format!("network.allow.\"{hosts}\"");
             let numbers = ports.iter().map(u16::to_string).collect();
             let ports = (!ports.is_empty()).then_some(numbers);
             self.put(

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Placed;
 use super::view::View;
+use crate::hosts::Hosts;
 use crate::problem::{Problem, codes};
 
 /// What a job can reach.
@@ -25,7 +26,7 @@ pub struct Bridge {
     /// Jobs on one named network see each other.
     pub name: Option<Placed<String>>,
     /// With a table, even an empty one, what is not listed is refused.
-    pub allow: Option<BTreeMap<String, Placed<Allow>>>,
+    pub allow: Option<BTreeMap<Hosts, Placed<Allow>>>,
     /// Ports of the host that lead inside, keyed by `ADDRESS:PORT`.
     pub publish: BTreeMap<String, Placed<Publish>>,
 }
@@ -117,10 +118,12 @@ impl Bridge {
             allow: allow.is_written().then(|| {
                 allow
                     .entries()
-                    .map(|(peer, entry)| {
+                    .filter_map(|(hosts, entry)| {
+                        // What the decoder has refused is no entry.
+                        let hosts = hosts.parse().ok()?;
                         let ports = entry.get("ports").items().filter_map(View::port).collect();
                         let protocol = entry.get("protocol").word().map(|word| word.value);
-                        (peer.to_owned(), entry.place(Allow { ports, protocol }))
+                        Some((hosts, entry.place(Allow { ports, protocol })))
                     })
                     .collect()
             }),

@@ -38,7 +38,7 @@ pub(super) static NETWORK: Section = Section {
 
 static ALLOW: Entries = Entries {
     noun: "a host name, an address or a network",
-    name: is::peer,
+    name: is::hosts,
     value: Kind::Either(&[
         Kind::Table(&Section::of(&[
             key("ports", Kind::List(&PORT), "Ports; none listed means all."),
