@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accounts::Accounts;
 use super::describe::{DescribeError, Described, NESTED, Resolved, describe, resolve};
-use super::layer::LayerError;
+use super::layer::{LayerError, Wanted};
 use super::layers::Layers;
 use super::manifest::{Document, ImageManifest, ManifestError, choose};
 use super::merged;
@@ -271,7 +271,7 @@ impl Pull<'_> {
             }));
         }
         documents.push((manifest.config.digest, config_bytes));
-        let mut image = Image {
+        let image = Image {
             reference: self.name.clone(),
             digest,
             platform: config.platform,
@@ -284,25 +284,35 @@ impl Pull<'_> {
             layers: image.layers.clone(),
         });
         let pins = self.pin(&image)?;
+        let brought = self.complete(origin, image, &layers, documents);
+        drop(pins);
+        if brought.is_err() {
+            // Nothing stays of an image that is not there in full, but what others need or are bringing. The reason is the
+            // error; what cannot be removed now no image names, so that the next prune removes it.
+            self.store.sweep().ok();
+        }
+        brought
+    }
+
+    /// Brings the layers, then records the image. Its layers are pinned.
+    fn complete(
+        &self,
+        origin: &dyn Origin,
+        mut image: Image,
+        layers: &[Wanted],
+        documents: Documents,
+    ) -> Result<Brought, PullError> {
         let all = Layers {
             store: self.store,
             origin,
             owners: self.owners,
             on_event: self.on_event,
         };
-        let (layers, bytes) = match all.bring(&layers) {
-            Ok(brought) => brought,
-            // What a transfer has brought whole stays for the next one.
-            Err(LayerError::Origin(error)) => return Err(self.origin(error)),
-            Err(LayerError::Store(error)) => return Err(error.into()),
-            Err(wrong) => {
-                // Of an image that is not what it says nothing stays. The reason is the error; what cannot be removed
-                // now no image names, so that the next prune removes it.
-                drop(pins);
-                self.store.sweep().ok();
-                return Err(self.wrong(&wrong.to_string()));
-            }
-        };
+        let (layers, bytes) = all.bring(layers).map_err(|error| match error {
+            LayerError::Origin(error) => self.origin(error),
+            LayerError::Store(error) => error.into(),
+            wrong => self.wrong(&wrong.to_string()),
+        })?;
         let writing = self.store.locks()?;
         writing
             .shared(DOCUMENTS)
@@ -312,7 +322,6 @@ impl Pull<'_> {
         }
         image.accounts = merged::accounts(self.store, &image.layers)?;
         self.store.write_image(&image)?;
-        drop(pins);
         Ok(Brought { image, layers, bytes })
     }
 

@@ -130,6 +130,25 @@ fn each_fault_of_a_registry_is_one_message_and_leaves_the_store_alone() {
         )
     );
 
+    // A transfer that breaks for good takes the layers with it that were whole before.
+    let (whole, broken) = (fresh("whole"), fresh("cut-off"));
+    registry.push(
+        "cut-off",
+        "latest",
+        &arch(),
+        &[whole.clone(), broken.clone()],
+        "{}",
+    );
+    registry.fault(&digest(&broken.blob), Fault::Status(500));
+    assert_eq!(refusal("cut-off"), format!("{at}: it answers 500: scripted"));
+    assert!(
+        registry
+            .paths()
+            .iter()
+            .any(|path| path.ends_with(&digest(&whole.blob))),
+        "the other layer was not fetched"
+    );
+
     let layer = fresh("chart");
     let chart = registry::manifest(
         OCI_MANIFEST,
