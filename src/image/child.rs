@@ -18,7 +18,7 @@ use super::describe::Resolved;
 use super::export::{Export, export};
 use super::import::{Import, import, look_into};
 use super::pull::{Event, PullError, Report, Request, look_up, pull};
-use super::store::{Ownership, Store, Swept};
+use super::store::{Damage, Ownership, Store, Swept};
 use super::unpack::Owners;
 use crate::sys::fork;
 use crate::sys::userns::{IdKind, IdMap, consecutive, map_by_helper, subordinate_ids};
@@ -102,6 +102,18 @@ pub fn sweep_in_child(path: &Path) -> Result<Swept, PullError> {
         return Ok(Swept::default());
     };
     let work = |store: &Store, _, _: &(dyn Fn(Event) + Sync)| Ok(store.sweep()?);
+    into_store(path, store.ownership(), "nothing".to_owned(), work, |_| {})
+}
+
+/// Reads all of the store at `path` again, in a process that may read all its files, and takes out what is damaged.
+///
+/// # Errors
+/// The whole message of what went wrong. Damage is no error but the answer.
+pub fn verify_in_child(path: &Path) -> Result<Vec<Damage>, PullError> {
+    let Some(store) = Store::open(path)? else {
+        return Ok(Vec::new());
+    };
+    let work = |store: &Store, _, _: &(dyn Fn(Event) + Sync)| Ok(store.verify()?);
     into_store(path, store.ownership(), "nothing".to_owned(), work, |_| {})
 }
 

@@ -68,12 +68,13 @@ pub(crate) fn bring(
         }
         done => done,
     }?;
-    staging.seal(&LayerRecord {
+    let record = LayerRecord {
         entries: unpacked.entries,
         bytes: unpacked.bytes,
         root_opaque: unpacked.root_opaque,
         lost: unpacked.lost,
-    })?;
+    };
+    staging.seal(&unpacked.sums, &record)?;
     Ok(staging.commit(wanted.diff_id)?)
 }
 

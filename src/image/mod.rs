@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use self::accounts::{Accounts, Group, User};
 pub use self::child::{
     export_in_child, import_in_child, look_into_in_child, pull_in_child, resolve_in_child, sweep_in_child,
+    verify_in_child,
 };
 pub use self::config::ImageConfig;
 pub use self::describe::{Resolved, ResolvedImage};
@@ -47,7 +48,7 @@ pub use self::reference::{Reference, ReferenceError};
 pub use self::registries::{Address, AddressError, Registries, Registry};
 pub use self::registry::{CredentialError, Credentials, RegistryError};
 pub use self::source::{Source, SourceError};
-pub use self::store::{Held, Inventory, Lease, Lost, Ownership, Policy, Store, StoreError, Swept};
+pub use self::store::{Damage, Held, Inventory, Lease, Lost, Ownership, Policy, Store, StoreError, Swept};
 
 /// An image of the store, as far as a plan may know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ mod support;
 
 mod prune;
 mod transfer;
+mod verify;
 
 use std::fs;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::failure::Failure;
 use super::super::print;
 use super::super::settings::Settings;
-use super::{Inspect, List, find, open, size};
+use super::{Inspect, List, find, json, open, size};
 use crate::image::{Digest, Held, ImageConfig, Layer};
 
 /// An image for a machine that reads.
@@ -95,12 +95,6 @@ pub(super) fn inspect(args: &Inspect) -> Result<u8, Failure> {
         false => toml::to_string_pretty(&sheet).map_err(|error| Failure::text(format!("image: {error}")))?,
     })?;
     Ok(0)
-}
-
-fn json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value)
-        .map(|text| text + "\n")
-        .map_err(|error| Failure::text(format!("image: {error}")))
 }
 
 /// The names of an image that say more than its digest; without one, a digest's, shortened.

@@ -3,10 +3,12 @@
 mod list;
 mod remove;
 mod transfer;
+mod verify;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::settings::Settings;
@@ -25,6 +27,8 @@ pub(super) enum Command {
     Export(Export),
     /// Take images, or names of images, out of the store
     Remove(Remove),
+    /// Read everything again; name what is damaged, with exit code 1, so that the next pull brings it anew
+    Verify(Verify),
     /// Take out what no image needs, and images by age, by size or by what locks name
     Prune(Prune),
 }
@@ -77,6 +81,13 @@ pub(super) struct Remove {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Prune {
     /// Images that no run has used for so long, such as 720h
     #[arg(long, value_name = "TIME")]
@@ -100,6 +111,7 @@ pub(super) fn image(command: &Command) -> Result<u8, Failure> {
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),
         Command::Remove(args) => remove::remove(args),
+        Command::Verify(args) => verify::verify(args),
         Command::Prune(args) => remove::prune(args),
     }
 }
@@ -143,6 +155,13 @@ fn find<'a>(inventory: &'a Inventory, text: &str) -> Result<(Digest, &'a Held), 
 
 /// The fewest digits that are taken for a digest.
 const SHORTEST: usize = 6;
+
+/// What a machine reads.
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|error| Failure::text(format!("image: {error}")))
+}
 
 fn failure(error: StoreError) -> Failure {
     Failure::Image(error.to_string())

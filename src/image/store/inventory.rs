@@ -61,12 +61,7 @@ impl Store {
                 images.insert(digest, image);
             }
         }
-        let mut names: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
-        for tag in self.tags()?.into_values() {
-            for (_, image) in tag.images {
-                names.entry(image).or_default().insert(tag.reference.clone());
-            }
-        }
+        let mut names = self.names()?;
         // Parts by what they are: unpacked layers by diff id, kept contents by digest. With the images that have them.
         let mut parts: BTreeMap<(bool, Digest), (u64, BTreeSet<Digest>)> = BTreeMap::new();
         for (digest, image) in &images {
@@ -99,6 +94,17 @@ impl Store {
             inventory.images.insert(digest, held);
         }
         Ok(inventory)
+    }
+
+    /// The names of images.
+    pub(super) fn names(&self) -> Result<BTreeMap<Digest, BTreeSet<String>>, StoreError> {
+        let mut names: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
+        for tag in self.tags()?.into_values() {
+            for (_, image) in tag.images {
+                names.entry(image).or_default().insert(tag.reference.clone());
+            }
+        }
+        Ok(names)
     }
 
     /// All that references and other names meant, by the names of their records.

@@ -6,6 +6,7 @@
 //!   locks                  byte ranges are locks, see `lock`
 //!   blobs/HEX              manifests, indexes and configurations, as they came
 //!   layers/HEX/fs/         an unpacked layer in overlayfs form; HEX is its diff id
+//!   layers/HEX/listing     what is in it, see `listing`
 //!   layers/HEX/layer.json  what was unpacked
 //!   images/HEX.json        an image; HEX is the digest of its manifest
 //!   tags/HEX.json          what a reference meant when it was pulled; HEX is the digest of its text
@@ -18,11 +19,13 @@
 mod content;
 mod inventory;
 mod lease;
+mod listing;
 mod lock;
 mod prune;
 mod record;
 mod remove;
 mod staging;
+mod verify;
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
@@ -38,12 +41,14 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::content::KeepError;
 pub use self::inventory::{Held, Inventory};
 pub use self::lease::Lease;
+pub(crate) use self::listing::Sums;
 pub(crate) use self::lock::Locks;
 pub use self::prune::{Policy, Swept};
 pub(crate) use self::record::{LayerRecord, TagRecord};
 pub use self::record::{Lost, Ownership};
 pub(crate) use self::remove::remove;
 pub(crate) use self::staging::Staging;
+pub use self::verify::Damage;
 use super::digest::Digest;
 use super::platform::Platform;
 use super::reference::Reference;
@@ -123,6 +128,8 @@ struct Header {
 const HEADER: &str = "store.json";
 /// What the names of folders begin with in which a process tries what the file system can do.
 const TRIAL: &str = ".ringfence-probe-";
+/// What a layer's folder holds beside its tree.
+const LISTING: &str = "listing";
 /// Where runs keep their writable layers, beside the images.
 const SCRATCH: &str = "scratch";
 /// The lock of those who write documents of an image that is not recorded yet.

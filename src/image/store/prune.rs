@@ -200,7 +200,7 @@ impl Store {
         remove(graves.as_fd(), grave, graves.as_fd(), c"removed").map_err(failed)
     }
 
-    fn unlink(&self, path: &str) -> Result<(), StoreError> {
+    pub(super) fn unlink(&self, path: &str) -> Result<(), StoreError> {
         match unlinkat(self.root(), path, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(source) => Err(self.io(format!("remove {path}"), source)),

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::dir::Dir;
@@ -15,9 +15,9 @@ use nix::unistd::{fsync, syncfs};
 use super::super::Image;
 use super::super::digest::Digest;
 use super::super::reference::Reference;
+use super::listing::{self, Sums};
 use super::record::json;
-use super::{LayerRecord, TagRecord};
-use super::{Locks, Store, StoreError, errno, remove, tag_name, tag_path};
+use super::{LISTING, LayerRecord, Locks, Store, StoreError, TagRecord, errno, remove, tag_name, tag_path};
 
 /// Ends the name of a folder into which another one is moved to be removed.
 const GRAVE: &str = ".removed";
@@ -141,15 +141,28 @@ impl Staging<'_> {
         openat(self.store.root(), path.as_str(), FOLDER, Mode::empty()).map_err(failed)
     }
 
-    /// Completes an unpacked layer with its record, still beside the store.
-    pub(crate) fn seal(&self, record: &LayerRecord) -> Result<(), StoreError> {
-        let path = format!("staging/{}/layer.json", self.name);
+    /// Completes an unpacked layer with its listing and its record, still beside the store.
+    pub(crate) fn seal(&self, sums: &Sums, record: &LayerRecord) -> Result<(), StoreError> {
+        let path = format!("staging/{}/fs", self.name);
+        let root = openat(self.store.root(), path.as_str(), FOLDER, Mode::empty())
+            .map_err(|source| self.store.io(format!("open {path}"), source))?;
+        self.write(LISTING, |file| listing::write(root.as_fd(), sums, file))?;
+        self.write("layer.json", |file| file.write_all(&json(record)))
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let path = format!("staging/{}/{name}", self.name);
         let failed = |source| self.store.io(format!("write {path}"), source);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         let file = openat(self.store.root(), path.as_str(), flags, mode).map_err(failed)?;
-        File::from(file)
-            .write_all(&json(record))
+        let mut file = BufWriter::new(File::from(file));
+        content(&mut file)
+            .and_then(|()| file.flush())
             .map_err(|error| failed(errno(&error)))
     }
 

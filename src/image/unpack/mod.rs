@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use flate2::Crc;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, fchmod, fstat};
@@ -25,7 +26,7 @@ use nix::unistd::{Gid, Uid, fchown, getegid};
 use self::entry::{Entry, Kind, Path, Reader};
 use self::tree::{Owner, Tree, TreeError, finish};
 pub(crate) use self::tree::{is_opaque, is_whiteout};
-use super::store::{Lost, Ownership};
+use super::store::{Lost, Ownership, Sums, errno};
 use super::stream::StreamError;
 use crate::sys::process::umask;
 use crate::sys::xattr;
@@ -55,13 +56,15 @@ pub(crate) const LIMITS: Limits = Limits {
 };
 
 /// What was unpacked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unpacked {
     pub(crate) entries: u64,
     /// Bytes of files.
     pub(crate) bytes: u64,
     pub(crate) root_opaque: bool,
     pub(crate) lost: Lost,
+    /// Of the contents of its files, taken on their way: so no file is read again for them.
+    pub(crate) sums: Sums,
 }
 
 /// How owners of a layer become owners in the store.
@@ -196,7 +199,9 @@ impl Unpacker<'_> {
                     false => (0o600, Some(mode)),
                 };
                 let mut file = self.tree.file(&entry.path, first).map_err(in_entry)?;
-                self.copy(entry, *size, content, &mut file)?;
+                let sum = self.copy(entry, *size, content, &mut file)?;
+                let stat = fstat(&file).map_err(|errno| in_entry(TreeError::System("stat", errno)))?;
+                self.unpacked.sums.insert(stat.st_ino, sum);
                 self.xattrs(entry, file.as_fd());
                 finish(file.as_fd(), owner, last, entry.mtime).map_err(in_entry)?;
                 self.unpacked.bytes += size;
@@ -257,14 +262,15 @@ impl Unpacker<'_> {
         }
     }
 
+    /// Writes the content of a file; gives its sum.
     fn copy(
         &mut self,
         entry: &Entry,
         size: u64,
         from: &mut impl Read,
         to: &mut impl Write,
-    ) -> Result<(), UnpackError> {
-        let mut left = size;
+    ) -> Result<u32, UnpackError> {
+        let (mut left, mut sum) = (size, Crc::new());
         while left > 0 {
             let most = usize::try_from(left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
             let read = match from.read(&mut self.buffer[..most]) {
@@ -273,12 +279,12 @@ impl Unpacker<'_> {
                 read => read.map_err(UnpackError::Read)?,
             };
             to.write_all(&self.buffer[..read]).map_err(|error| {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO));
-                UnpackError::tree(entry.path.bytes(), TreeError::System("write", errno))
+                UnpackError::tree(entry.path.bytes(), TreeError::System("write", errno(&error)))
             })?;
+            sum.update(&self.buffer[..read]);
             left -= read as u64;
         }
-        Ok(())
+        Ok(sum.sum())
     }
 
     /// Keeps the image's own `user.` attributes. Everything else would be a claim that an image may not make: capabilities,
