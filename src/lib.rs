@@ -17,6 +17,7 @@ mod init;
 mod launch;
 pub mod lock;
 pub mod manifest;
+mod net;
 pub mod plan;
 pub mod problem;
 pub mod profile;

@@ -201,6 +201,19 @@ const RULES: &[Rule] = &[
         reason: "control groups know nothing of plans",
     },
     Rule {
+        module: "net",
+        forbidden: &[&[
+            "crate::plan",
+            "crate::profile",
+            "crate::launch",
+            "crate::stage",
+            "crate::report",
+            "crate::cli",
+        ]],
+        except: &[],
+        reason: "networks know nothing of plans",
+    },
+    Rule {
         module: "stage",
         forbidden: &[&[
             "crate::cli",

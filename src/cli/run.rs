@@ -14,6 +14,7 @@ use super::settings::Settings;
 use super::survey::{Survey, survey, values};
 use super::{print, say};
 use crate::launch::{self, Context, Ended, Exit, LaunchError};
+use crate::net::bridge::Networks;
 use crate::plan::{self, Plan, Request};
 use crate::profile::{self, Explained, Explanation, Job};
 use crate::report::receipt::Receipt;
@@ -84,6 +85,7 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         layers: found.layers,
         scratch: &settings.store,
         run_dir: &run_dir,
+        networks: Networks::of(run_dir.path(), settings.pool),
         site: &site,
         ids: settings.ids,
         arch: facts.arch,

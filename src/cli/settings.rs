@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use super::failure::Failure;
 use crate::image::Registries;
 use crate::launch::{RangeConfig, RunDir};
+use crate::net::Pool;
 
 /// The host's own settings.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Settings {
     pub(super) registries: Registries,
     /// Ranges of ids for root's runs.
     pub(super) ids: RangeConfig,
+    /// The addresses that networks of jobs are made of.
+    pub(super) pool: Pool,
     /// The folder of the image store.
     pub(super) store: PathBuf,
     /// The folder of run state.
@@ -32,9 +35,19 @@ struct ConfigFile {
     registry: Registries,
     #[serde(default)]
     ids: RangeConfig,
+    #[serde(default)]
+    network: NetworkConfig,
     /// Read by [`super::ceiling`].
     #[serde(rename = "ceiling")]
     _ceiling: Option<IgnoredAny>,
+}
+
+/// `[network]` of config.toml.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkConfig {
+    #[serde(default)]
+    pool: Pool,
 }
 
 impl Settings {
@@ -48,6 +61,7 @@ impl Settings {
         Ok(Settings {
             registries: config.registry,
             ids: config.ids,
+            pool: config.network.pool,
             store: store(root)?,
             run: run(root),
         })

@@ -17,6 +17,7 @@ use super::settings::Settings;
 use super::survey::{Survey, survey, values};
 use crate::expect::{End, Format, Outcome, Seen, Tested, judge, judge_end};
 use crate::launch::{self, Context, Exit, LaunchError};
+use crate::net::bridge::Networks;
 use crate::plan::{self, Plan, Request};
 use crate::profile::{Claim, Job};
 use crate::report::verdict;
@@ -78,6 +79,7 @@ fn held(project: &Project, settings: &Settings, job: &Job, reach: Reach) -> Resu
             layers: found.layers.clone(),
             scratch: &settings.store,
             run_dir: &run_dir,
+            networks: Networks::of(run_dir.path(), settings.pool),
             site: &site,
             ids: settings.ids,
             arch: facts.arch,

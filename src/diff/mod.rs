@@ -22,6 +22,7 @@ mod held;
 mod measure;
 mod of_job;
 mod of_limits;
+mod of_network;
 mod of_plan;
 mod of_security;
 mod render;

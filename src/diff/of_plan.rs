@@ -33,6 +33,7 @@ impl Held {
             namespaces,
             before_clone,
             with_child,
+            network,
             init,
             workload,
             exec,
@@ -72,6 +73,7 @@ impl Held {
         held.of_cgroup(plan.cgroup().cloned().unwrap_or_default());
         held.host_steps(before_clone);
         held.child_steps(with_child);
+        held.network_steps(network);
         held.init_steps(init);
         held.workload_steps(workload);
         held.of_exec(exec);
@@ -86,6 +88,9 @@ impl Held {
         }
         self.put("steps.before-clone", lines(&plan.before_clone), None);
         self.put("steps.with-child", lines(&plan.with_child), None);
+        if !plan.network.is_empty() {
+            self.put("steps.network", lines(&plan.network), None);
+        }
         self.put("steps.init", lines(&plan.init), None);
         self.put("steps.workload", lines(&plan.workload), None);
     }
@@ -194,7 +199,8 @@ impl Held {
                 | InitStep::Unshare(_)
                 | InitStep::TakeTree(_)
                 | InitStep::BecomeRoot
-                | InitStep::Loopback => {}
+                | InitStep::Loopback
+                | InitStep::Network => {}
                 InitStep::Time(_) => self.put(
                     "namespaces.time.offsets",
                     Measure::Neutral(step.to_string()),

@@ -5,6 +5,7 @@
 mod error;
 mod ids;
 mod layer_file;
+mod network;
 mod overlay;
 mod own_file;
 mod prepare;

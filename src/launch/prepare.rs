@@ -19,6 +19,7 @@ use super::run_dir::RunDir;
 use super::scratch::Scratch;
 use super::{layer_file, overlay, probe, signals, source};
 use crate::cgroup::{self, Controller, CpuQuota, Group, IoLimit, Limits, Site, Version};
+use crate::net::bridge::Networks;
 use crate::plan::{ChildStep, HostStep, InitStep, Mounted, Plan, Tree, WorkloadStep, unfit_workdir};
 use crate::profile::{Claim, Text};
 use crate::seccomp;
@@ -39,6 +40,8 @@ pub(crate) struct Context<'a> {
     pub(crate) site: &'a Site,
     /// Run state.
     pub(crate) run_dir: &'a RunDir,
+    /// Networks of jobs.
+    pub(crate) networks: Networks,
     /// Ranges of ids for root's runs.
     pub(crate) ids: RangeConfig,
     /// The processor, whose numbers system calls have.
@@ -71,6 +74,8 @@ pub(crate) struct Prepared {
     pub(super) scratch: Option<Scratch>,
     /// The job's streams; none are the caller's own.
     pub(super) streams: Option<[OwnedFd; 3]>,
+    /// Networks of jobs.
+    pub(super) networks: Networks,
 }
 
 /// Binds `plan` to this machine and does its first phase.
@@ -133,6 +138,7 @@ pub(crate) fn prepare(plan: Plan, mut context: Context<'_>) -> Result<Prepared, 
         layer_file,
         scratch,
         streams,
+        networks: context.networks.clone(),
     })
 }
 

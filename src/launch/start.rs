@@ -10,11 +10,13 @@ use nix::unistd::Pid;
 
 use super::error::{LaunchError, words};
 use super::ids;
+use super::network::Reach;
 use super::prepare::{Prepared, make_group};
 use super::stdio::{self, Pump, RawMode, Streams};
 use super::wall_timer::WallTimer;
 use super::{Ended, Exit, overlay, signals};
 use crate::cgroup::{self, Group};
+use crate::net::agent::Namespaces;
 use crate::plan::{ChildStep, Id, InitStep, Tree, TreeOwner};
 use crate::profile::Namespace;
 use crate::report::channel::{Channel, Received};
@@ -44,6 +46,8 @@ pub(crate) struct Running {
     pub(super) answers: Vec<i32>,
     /// What dead runs have left and cannot be removed, and why.
     pub(super) not_swept: Vec<String>,
+    /// What there is of a network.
+    pub(super) reach: Reach,
 }
 
 impl Prepared {
@@ -108,6 +112,7 @@ impl Prepared {
             ended: Ended::Itself,
             answers: Vec::new(),
             not_swept: Vec::new(),
+            reach: Reach::default(),
         };
         match running.set_up(&report) {
             Ok(()) => Ok(running),
@@ -162,6 +167,14 @@ impl Running {
         if self.prepared.bound.receipt {
             self.namespaces = namespaces_of(self.init);
         }
+        // Before PID 1 closes itself to others.
+        let namespaces = match self.prepared.plan.network.is_empty() {
+            true => None,
+            false => Some(
+                Namespaces::of(self.init)
+                    .map_err(|errno| LaunchError::setup("namespaces of PID 1", words(errno)))?,
+            ),
+        };
         let tasks: Vec<_> = self.prepared.group.iter().flat_map(Group::tasks).collect();
         let joined = match tasks.as_slice() {
             [] => Ok(()),
@@ -177,6 +190,10 @@ impl Running {
         if let Some(site) = self.prepared.site.take() {
             let left = cgroup::sweep(&site).left;
             self.not_swept = left.iter().map(ToString::to_string).collect();
+        }
+        self.not_swept.extend(self.prepared.networks.sweep());
+        if let Some(namespaces) = namespaces {
+            self.connect(&namespaces, report)?;
         }
         self.wait_until_running(report)
     }
@@ -292,11 +309,11 @@ impl Running {
         Err(LaunchError::from_record(plan, &program, stage, index, errno))
     }
 
-    /// Waits for a record; an interrupt of the caller ends the set-up.
-    fn wait_for(&self, report: &Channel) -> Result<(), LaunchError> {
+    /// Waits for an answer; an interrupt of the caller ends the set-up.
+    pub(super) fn wait_for(&self, answer: &impl AsFd) -> Result<(), LaunchError> {
         loop {
             let mut watched = [
-                PollFd::new(report.as_fd(), PollFlags::POLLIN),
+                PollFd::new(answer.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.prepared.signals.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut watched, PollTimeout::NONE) {

@@ -289,6 +289,7 @@ impl Running {
         if let Some(scratch) = self.prepared.scratch.take() {
             undo.extend(scratch.remove().err());
         }
+        undo.extend(self.reach.leave().err());
         let (status, cpu_us, max_rss) = match waited {
             Ok(ended) => (
                 Some(ended.status),

@@ -41,7 +41,7 @@ impl FromKeys for InitStep {
             InitStep::Time(_) => of(&["namespaces.time"]),
             InitStep::TakeTree(tree) => tree.keys(),
             InitStep::Hostname(_) => of(&["hostname"]),
-            InitStep::Loopback => of(&["network.mode"]),
+            InitStep::Loopback | InitStep::Network => of(&["network.mode"]),
             InitStep::Root(_) => of(&["image", "root"]),
             InitStep::Mount { at, what } => what.keys(at),
             InitStep::Sysctl { name, .. } => {

@@ -166,6 +166,7 @@ impl Display for InitStep {
             InitStep::PrivateMounts => f.write_str("make all mounts private"),
             InitStep::Hostname(name) => write!(f, "hostname {}", Plain(name)),
             InitStep::Loopback => f.write_str("loopback up"),
+            InitStep::Network => f.write_str("wait for the network"),
             InitStep::Root(root) => write!(f, "root ({root})"),
             InitStep::Mount { at, what } => write!(f, "mount {} ({what})", Plain(at)),
             InitStep::Sysctl { name, value } => write!(f, "sysctl {} = {}", Plain(name), Plain(value)),

@@ -20,6 +20,7 @@ mod network;
 mod place;
 mod plain;
 mod planner;
+mod reach;
 mod read;
 mod render;
 mod root;
@@ -43,6 +44,7 @@ pub use self::keys::FromKeys;
 pub use self::place::unfit as unfit_workdir;
 pub(crate) use self::plain::Plain;
 pub use self::planner::plan;
+pub use self::reach::NetworkStep;
 pub use self::read::ReadError;
 pub use self::step::*;
 use crate::profile::{Namespace, Text};
@@ -70,6 +72,10 @@ pub struct Plan {
     pub before_clone: Vec<HostStep>,
     /// By the launcher, with the child waiting.
     pub with_child: Vec<ChildStep>,
+    /// By the launcher, or inside the job's network namespace, while PID 1 works; none for a job without a network or on the
+    /// host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network: Vec<NetworkStep>,
     /// By PID 1.
     pub init: Vec<InitStep>,
     /// By the process that becomes the job.

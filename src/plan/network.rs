@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::given::{Found, Given};
-use super::{Mounted, Tree, codes};
+use super::{Mounted, NetworkStep, Tree, codes};
 use crate::profile::{Network, SysMount, Text};
 
 const RESOLV: &str = "/etc/resolv.conf";
+
+/// Where a job on a bridge asks for names: inside its own network, where only a process of ours listens.
+const RESOLVER: &str = "127.0.0.11";
 
 /// Whether the job has a network namespace of its own.
 pub(super) fn own(given: Given<'_>) -> bool {
@@ -24,6 +27,21 @@ pub(super) fn check(given: Given<'_>, found: &mut Found) {
             "use `mode = \"null\"` or `mode = \"host\"`",
         );
     }
+}
+
+/// What makes an interface that leads out; nothing for a job that has none, or the host's.
+pub(super) fn steps(given: Given<'_>) -> Vec<NetworkStep> {
+    let Network::Bridge(bridge) = &given.job.hold.network.value else {
+        return Vec::new();
+    };
+    let name = bridge.name.as_ref().map(|name| name.value.clone());
+    let alone = name.is_none();
+    vec![
+        NetworkStep::Join { name },
+        NetworkStep::Port { alone },
+        NetworkStep::Loopback,
+        NetworkStep::Addresses,
+    ]
 }
 
 /// Whether `/sys` is mounted. A user namespace may mount sysfs only with a network namespace of its own.
@@ -46,9 +64,10 @@ pub(super) fn files(given: Given<'_>) -> BTreeMap<String, Mounted> {
     let file = |text: String| Mounted::File {
         text: Text::literal(text),
     };
-    let resolv = match own(given) {
-        true => file(String::new()),
-        false => Mounted::Bind {
+    let resolv = match given.job.hold.network.value {
+        Network::Null => file(String::new()),
+        Network::Bridge(_) => file(format!("nameserver {RESOLVER}\n")),
+        Network::Host => Mounted::Bind {
             tree: Tree::Bind {
                 at: RESOLV.to_owned(),
                 source: Text::literal(RESOLV),

@@ -95,11 +95,15 @@ fn drafted(given: Given<'_>, found: &mut Found) -> Plan {
     if namespaces.contains(&Namespace::Uts) {
         init.push(InitStep::Hostname(job.hold.hostname.value.clone()));
     }
-    if network::own(given) {
+    let network = network::steps(given);
+    if network::own(given) && network.is_empty() {
         init.push(InitStep::Loopback);
     }
     init.push(InitStep::Root(root.mount));
     inside(given, mounts.places, root.writable, &mut init, found);
+    if !network.is_empty() {
+        init.push(InitStep::Network);
+    }
 
     let with_child = [ChildStep::MapIds(mapping)].into_iter();
     let with_child = with_child
@@ -122,6 +126,7 @@ fn drafted(given: Given<'_>, found: &mut Found) -> Plan {
         namespaces,
         before_clone,
         with_child: with_child.chain(mounts.idmaps).chain(root.with_child).collect(),
+        network,
         init,
         workload,
         exec,

@@ -154,9 +154,10 @@ impl Plan {
         for (number, seen) in self.sees().into_iter().enumerate() {
             writeln!(f, "{:<13}{seen}", if number == 0 { "sees" } else { "" })?;
         }
-        let reaches = match self.namespaces.contains(&Namespace::Net) {
-            true => "nothing: it has a loopback interface only",
-            false => "everything that the host reaches",
+        let reaches = match (self.namespaces.contains(&Namespace::Net), self.network.is_empty()) {
+            (true, true) => "nothing: it has a loopback interface only",
+            (true, false) => "what the host reaches, but not the host itself, from an address of its own",
+            (false, _) => "everything that the host reaches",
         };
         writeln!(f, "reaches      {reaches}")?;
         writeln!(f, "bounded by   {}", self.bounds())?;
@@ -169,6 +170,9 @@ impl Plan {
         }
         phase(f, "before the clone", &self.before_clone, below)?;
         phase(f, "with the child waiting", &self.with_child, below)?;
+        if !self.network.is_empty() {
+            phase(f, "network", &self.network, below)?;
+        }
         phase(f, "init", &self.init, below)?;
         phase(f, "workload", &self.workload, below)?;
         if !self.notices.is_empty() {

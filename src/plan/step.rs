@@ -176,6 +176,8 @@ pub enum InitStep {
     Hostname(String),
     /// Bring the loopback interface up.
     Loopback,
+    /// Wait until the last of the plan's network steps is done.
+    Network,
     /// Build the root file system, detached from every path of the image, and enter it with pivot_root(2).
     Root(RootMount),
     /// Mount something at a place inside; places are resolved by descriptor, inside the root.

@@ -27,6 +27,8 @@ pub(crate) enum Record {
     Cgroup,
     /// Launcher to PID 1: the id maps are written, go on.
     Go,
+    /// Launcher to PID 1: the network is made.
+    Network,
     /// A step failed with this error.
     Failed(Stage, u16, Errno),
     /// PID 1 has opened the job's terminal; its descriptor comes with the record.
@@ -63,6 +65,7 @@ impl Record {
             Record::Answer(index, value) => (9, 0, index, value),
             Record::Unshared => (10, 0, 0, 0),
             Record::Cgroup => (11, 0, 0, 0),
+            Record::Network => (12, 0, 0, 0),
         };
         let mut bytes = [0; Record::LEN];
         bytes[0] = kind;
@@ -96,6 +99,7 @@ impl Record {
             9 => Record::Answer(index, value),
             10 => Record::Unshared,
             11 => Record::Cgroup,
+            12 => Record::Network,
             _ => return None,
         })
     }
@@ -109,6 +113,7 @@ mod tests {
     fn every_record_survives_the_wire() {
         for record in [
             Record::Go,
+            Record::Network,
             Record::Failed(Stage::Init, 513, Errno::ENOSPC),
             Record::Failed(Stage::Exec, 0, Errno::ENOENT),
             Record::Terminal,

@@ -18,7 +18,7 @@ use super::root::Detached;
 use super::{Bound, Child, Source, mounts, reaper, root, second_look, workload};
 use crate::plan::{InitStep, Mounted, Tree, WorkloadStep};
 use crate::profile::{Namespace, TimeOffsets};
-use crate::report::channel::Received;
+use crate::report::channel::{Channel, Received};
 use crate::report::record::{Record, Stage};
 use crate::sys;
 use crate::units::Bytes;
@@ -127,6 +127,15 @@ fn wait_for_launcher(progress: &mut Progress<'_>, unshared: bool) -> Result<(), 
     Ok(())
 }
 
+/// The launcher has a network made while the steps before this one are taken.
+fn wait_for_network(report: &Channel) -> Result<(), Errno> {
+    match report.receive()? {
+        Received::Record(Record::Network, _) => Ok(()),
+        // The launcher died, or gave up and says itself why.
+        Received::Record(..) | Received::Eof => sys::process::exit_now(SETUP_FAILED),
+    }
+}
+
 /// One step; the order is the plan's.
 fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
     let bound = progress.child.bound;
@@ -167,6 +176,7 @@ fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
         InitStep::PrivateMounts => root::make_private(),
         InitStep::Hostname(name) => sethostname(name.as_str()),
         InitStep::Loopback => sys::process::loopback_up(),
+        InitStep::Network => wait_for_network(&progress.child.report),
         InitStep::Root(kind) => {
             let detached = &mut progress.detached;
             let trees = &mut progress.child.trees;

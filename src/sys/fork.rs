@@ -1,18 +1,21 @@
 //! A plain child in the same namespaces, by fork(2) without exec.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::signal::Signal;
-use nix::unistd::{ForkResult, Pid, getppid};
+use nix::sys::stat::Mode;
+use nix::unistd::{ForkResult, Pid, getppid, setsid};
 
 /// Makes a child; none is the answer in it. The caller must have one thread, or the child may find a lock held for ever.
 ///
 /// # Errors
 /// EAGAIN at a limit of processes.
 pub(crate) fn fork() -> Result<Option<Pid>, Errno> {
-    // SAFETY: the callers are `run`, which counts, the launcher before it starts any thread, and PID 1 and `init`, which
+    // SAFETY: the callers are `run`, which counts, its child in `outlive`, the launcher before it starts any thread, and PID 1 and `init`, which
     // never have one, so no lock of another thread can be copied in a held state.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Some(child)),
@@ -44,6 +47,33 @@ pub(crate) fn run(body: impl FnOnce() -> u8) -> Result<Pid, Errno> {
             // No destructor or exit handler of the parent's copy runs twice.
             super::process::exit_now(status.into())
         }
+    }
+}
+
+/// Runs `body` in a process that is nobody's child, in a session of its own and without the caller's streams: it outlives
+/// this one. What it holds of this process's locks it holds on.
+///
+/// # Errors
+/// As [`run`]; ECHILD when the process between the two has failed.
+pub(crate) fn outlive(body: impl FnOnce()) -> Result<(), Errno> {
+    let between = run(|| match fork() {
+        Ok(Some(_)) => 0,
+        Ok(None) => {
+            let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty());
+            let apart = null.and_then(|null| {
+                setsid()?;
+                (0..3).try_for_each(|standard| super::process::duplicate_to_standard(null.as_fd(), standard))
+            });
+            if apart.is_ok() {
+                body();
+            }
+            0
+        }
+        Err(_) => 1,
+    })?;
+    match super::process::wait(between)?.status {
+        0 => Ok(()),
+        _ => Err(Errno::ECHILD),
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn cloexec_from(first: libc::c_uint) -> Result<(), Errno> {
 
 /// Takes a descriptor that recvmsg(2) has just installed for this process (SCM_RIGHTS); `nix` hands it out as a number.
 pub(crate) fn received_descriptor(raw: std::os::fd::RawFd) -> OwnedFd {
-    // SAFETY: the only caller passes each number of a received control message once, and nobody else has seen it.
+    // SAFETY: the callers pass each number of a received control message once, and nobody else has seen it.
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 

@@ -1,0 +1,241 @@
+//! What is made inside a job's network namespace, by a short-lived child that enters it with the job's user namespace.
+//!
+//! The same for root and for everybody else: who enters a user namespace that it owns has every capability there
+//! (user_namespaces(7)), and none outside. The job itself never has these.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    socketpair,
+};
+use nix::unistd::Pid;
+
+use super::netlink::Netlink;
+use super::subnet::{GATEWAY, Number, Subnet};
+use super::{link, nft, route, sysctl};
+use crate::sys::process::received_descriptor;
+use crate::sys::{capability, fork, process};
+
+/// The job's interface, whatever it leads to.
+pub(crate) const INTERFACE: &str = "eth0";
+
+/// CAP_NET_BIND_SERVICE and CAP_NET_ADMIN of <linux/capability.h>.
+const BIND_SERVICE: u64 = 1 << 10;
+const ADMIN: u64 = 1 << 12;
+
+/// The most descriptors that come back.
+const MOST: usize = 8;
+
+/// The longest words of a failure, in bytes.
+const WORDS: usize = 1024;
+
+/// In the place of a failed act's number: all are done.
+const DONE: u8 = u8::MAX;
+
+/// One thing to do inside; the order is the plan's.
+#[expect(dead_code, reason = "rules and sockets come with egress control")]
+pub(crate) enum Act {
+    /// Bring the loopback interface up.
+    Loopback,
+    /// Give the job's interface its addresses, bring it up, and lead everything to the network's gateway.
+    Interface(Subnet, Number),
+    /// Load a text of nftables.
+    Rules(String),
+    /// Open sockets of this namespace, for the launcher; what cannot be opened is said in words.
+    Open(fn() -> Result<Vec<OwnedFd>, String>),
+}
+
+/// The namespaces of a job that matter here. They are taken before PID 1 closes itself to others.
+pub(crate) struct Namespaces {
+    user: OwnedFd,
+    net: OwnedFd,
+}
+
+impl Namespaces {
+    /// Those of a process.
+    ///
+    /// # Errors
+    /// ENOENT when it is gone; EACCES when it is another's, or not dumpable any more (ptrace(2)).
+    pub(crate) fn of(pid: Pid) -> Result<Namespaces, Errno> {
+        let open = |name: &str| {
+            let path = format!("/proc/{pid}/ns/{name}");
+            nix::fcntl::open(
+                path.as_str(),
+                nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC,
+                nix::sys::stat::Mode::empty(),
+            )
+        };
+        Ok(Namespaces {
+            user: open("user")?,
+            net: open("net")?,
+        })
+    }
+
+    /// The network namespace.
+    pub(crate) fn net(&self) -> BorrowedFd<'_> {
+        self.net.as_fd()
+    }
+
+    /// Moves this process into both, and keeps of its capabilities there what the acts need; programs that it executes get
+    /// one of them.
+    fn enter(&self) -> Result<(), Errno> {
+        setns(self.user.as_fd(), CloneFlags::CLONE_NEWUSER)?;
+        setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        capability::set(ADMIN | BIND_SERVICE, ADMIN)?;
+        capability::ambient(ADMIN)
+    }
+}
+
+/// A child at work inside.
+pub(crate) struct Agent {
+    pid: Pid,
+    answer: OwnedFd,
+}
+
+/// Why the inside is not made.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The number of the act that failed; none when it is the agent itself.
+    pub(crate) act: Option<usize>,
+    /// The cause.
+    pub(crate) cause: String,
+}
+
+impl Agent {
+    /// Starts to do `acts` inside; the child dies with this process.
+    ///
+    /// # Errors
+    /// EBUSY when this process has threads; EAGAIN at a limit of processes.
+    pub(crate) fn start(namespaces: &Namespaces, acts: &[Act]) -> Result<Agent, Errno> {
+        let (answer, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
+        let pid = fork::run(|| {
+            let (number, words, opened) = match work(namespaces, acts) {
+                Ok(opened) => (DONE, String::new(), opened),
+                Err((number, words)) => (number, words, Vec::new()),
+            };
+            u8::from(say(theirs.as_fd(), number, &words, &opened).is_err())
+        })?;
+        Ok(Agent { pid, answer })
+    }
+
+    /// Waits until everything is done; the sockets that were opened, in their order.
+    pub(crate) fn finish(self) -> Result<Vec<OwnedFd>, Failure> {
+        let own = |errno: Errno| Failure {
+            act: None,
+            cause: errno.desc().to_owned(),
+        };
+        let heard = hear(self.answer.as_fd());
+        process::wait(self.pid).map_err(own)?;
+        match heard.map_err(own)? {
+            None => Err(Failure {
+                act: None,
+                cause: "it ended early".to_owned(),
+            }),
+            Some((DONE, _, opened)) => Ok(opened),
+            Some((number, cause, _)) => Err(Failure {
+                act: Some(number.into()),
+                cause,
+            }),
+        }
+    }
+}
+
+impl AsFd for Agent {
+    /// Readable when it is done.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.answer.as_fd()
+    }
+}
+
+/// Does everything, inside; the number of what failed and why.
+fn work(namespaces: &Namespaces, acts: &[Act]) -> Result<Vec<OwnedFd>, (u8, String)> {
+    let words = |errno: Errno| errno.desc().to_owned();
+    let mut netlink = namespaces
+        .enter()
+        .and_then(|()| Netlink::open())
+        .map_err(|errno| (0, format!("enter the job's network: {}", words(errno))))?;
+    let mut opened = Vec::new();
+    for (number, act) in acts.iter().enumerate() {
+        let done = match act {
+            Act::Loopback => link::up(&mut netlink, "lo").map_err(words),
+            Act::Interface(subnet, number) => interface(&mut netlink, *subnet, *number),
+            Act::Rules(text) => nft::load(text),
+            Act::Open(open) => open().map(|sockets| opened.extend(sockets)),
+        };
+        done.map_err(|cause| (u8::try_from(number).unwrap_or(DONE - 1), cause))?;
+    }
+    Ok(opened)
+}
+
+fn interface(netlink: &mut Netlink, subnet: Subnet, number: Number) -> Result<(), String> {
+    let words = |errno: Errno| errno.desc().to_owned();
+    let link = link::find(netlink, INTERFACE)
+        .map_err(words)?
+        .ok_or("it is not there")?;
+    let ipv6 = route::has_ipv6();
+    if ipv6 {
+        sysctl::only_given_ipv6(INTERFACE).map_err(|error| error.to_string())?;
+    }
+    let fits = |address: &IpAddr| ipv6 || address.is_ipv4();
+    for (address, length) in subnet.addresses(number) {
+        if fits(&address) {
+            route::add_address(netlink, link.index, address, length).map_err(words)?;
+        }
+    }
+    link::up(netlink, INTERFACE).map_err(words)?;
+    for (gateway, _) in subnet.addresses(GATEWAY) {
+        if fits(&gateway) {
+            route::add_default(netlink, gateway).map_err(words)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends one answer.
+fn say(to: BorrowedFd<'_>, number: u8, words: &str, opened: &[OwnedFd]) -> Result<(), Errno> {
+    let words = &words.as_bytes()[..words.len().min(WORDS)];
+    let raw: Vec<RawFd> = opened.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    let slices = [IoSlice::new(std::slice::from_ref(&number)), IoSlice::new(words)];
+    sendmsg::<()>(to.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+type Answer = (u8, String, Vec<OwnedFd>);
+
+/// Waits for the answer; none when the agent has ended without one.
+fn hear(from: BorrowedFd<'_>) -> Result<Option<Answer>, Errno> {
+    let mut bytes = [0; 1 + WORDS];
+    let mut control = cmsg_space!([RawFd; MOST]);
+    loop {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<()>(from.as_raw_fd(), &mut slices, Some(&mut control), flags) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(message) => {
+                let mut opened = Vec::new();
+                for item in message.cmsgs()? {
+                    if let ControlMessageOwned::ScmRights(fds) = item {
+                        opened.extend(fds.into_iter().map(received_descriptor));
+                    }
+                }
+                let length = message.bytes;
+                let words = bytes.get(1..length).map(String::from_utf8_lossy);
+                return Ok(words.map(|words| (bytes[0], words.into_owned(), opened)));
+            }
+        }
+    }
+}

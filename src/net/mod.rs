@@ -1,0 +1,19 @@
+//! Networks of jobs: links, addresses, rules. It knows nothing of plans.
+//!
+//! What a job may reach is held in its own network namespace, made there by [`agent`] before the job starts, the same for
+//! root and for everybody else. The host's side is [`bridge`], for root.
+
+pub(crate) mod agent;
+pub(crate) mod bridge;
+mod forwarding;
+mod host_rules;
+mod lease;
+mod link;
+mod netlink;
+pub(crate) mod nft;
+mod pool;
+mod route;
+mod subnet;
+mod sysctl;
+
+pub(crate) use self::pool::Pool;

@@ -1,0 +1,47 @@
+//! One transaction of nftables: `nft -f -` (nft(8)).
+
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Where distributions put it. Never looked up in PATH, which the caller of a run as root may not choose.
+const PLACES: [&str; 3] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
+
+/// nft(8), if it is installed and root's own.
+pub(crate) fn program() -> Option<&'static Path> {
+    let is_roots = |path: &&Path| {
+        path.metadata()
+            .is_ok_and(|seen| seen.is_file() && seen.uid() == 0 && seen.mode() & 0o022 == 0)
+    };
+    PLACES.into_iter().map(Path::new).find(is_roots)
+}
+
+/// Loads a text into the tables of this process's network namespace: all of it or nothing.
+///
+/// # Errors
+/// That nft is not there, or its first words.
+pub(super) fn load(text: &str) -> Result<(), String> {
+    let program = program().ok_or("nft is not installed (package nftables)")?;
+    let failed = |error: std::io::Error| format!("{}: {error}", program.display());
+    let mut child = Command::new(program)
+        .args(["-f", "-"])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    // One that ends early has said why, which comes below.
+    let written = child
+        .stdin
+        .take()
+        .map(|mut input| input.write_all(text.as_bytes()));
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() {
+        return written.transpose().map(drop).map_err(failed);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().next().unwrap_or("it says nothing");
+    Err(format!("nft: {}", line.trim()))
+}

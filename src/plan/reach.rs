@@ -1,0 +1,62 @@
+//! The steps between a job and what it reaches.
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::{Deserialize, Serialize};
+
+use super::keys::FromKeys;
+use super::plain::Plain;
+
+/// Done while PID 1 builds the sandbox, which waits for the last of them ([`super::InitStep::Network`]): by the launcher,
+/// or inside the job's network namespace by a child of the launcher's that has no rights elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum NetworkStep {
+    /// Become a member of a network of the host, as root: the first one makes it, a bridge with addresses of its own and a
+    /// table of rules, by which it is reached from nowhere and its jobs appear as the host.
+    Join {
+        /// Its name; none is the network of all jobs that name none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    /// Make the job's interface, the other end of a port of that bridge.
+    Port {
+        /// The port reaches the host alone, not the other jobs on the bridge.
+        alone: bool,
+    },
+    /// Inside: bring the loopback interface up.
+    Loopback,
+    /// Inside: give the job's interface its addresses, and lead everything to the host.
+    Addresses,
+}
+
+impl Display for NetworkStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            NetworkStep::Join { name: None } => f.write_str("join the network of jobs that name none"),
+            NetworkStep::Join { name: Some(name) } => write!(f, "join network {}", Plain(name)),
+            NetworkStep::Port { alone: true } => {
+                f.write_str("eth0 (a port of its bridge, without other jobs)")
+            }
+            NetworkStep::Port { alone: false } => {
+                f.write_str("eth0 (a port of its bridge, with its other jobs)")
+            }
+            NetworkStep::Loopback => f.write_str("loopback up"),
+            NetworkStep::Addresses => f.write_str("eth0 up (IPv4 and IPv6, the host is its gateway)"),
+        }
+    }
+}
+
+impl FromKeys for NetworkStep {
+    fn keys(&self) -> Vec<String> {
+        let key = match self {
+            NetworkStep::Join { name: Some(_) } | NetworkStep::Port { alone: false } => "network.name",
+            NetworkStep::Join { name: None }
+            | NetworkStep::Port { alone: true }
+            | NetworkStep::Loopback
+            | NetworkStep::Addresses => "network.mode",
+        };
+        vec![key.to_owned()]
+    }
+}
