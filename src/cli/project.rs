@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::args::Adhoc;
 use super::ceiling::{self, HostCeiling};
@@ -11,7 +12,7 @@ use super::colour;
 use super::failure::Failure;
 use crate::manifest::{self, Manifest};
 use crate::problem::Problems;
-use crate::profile::{self, Job};
+use crate::profile::{self, Job, Resolver};
 
 /// The name of a manifest that nobody has to name.
 const DEFAULT: &str = "ringfence.toml";
@@ -25,11 +26,11 @@ pub(super) struct Project {
     /// The folder that holds it, absolute.
     pub(super) dir: PathBuf,
     /// Its text.
-    text: String,
+    text: Rc<str>,
     /// What it says.
     pub(super) manifest: Manifest,
     /// What this host allows at most; read when the first job is resolved.
-    ceilings: OnceCell<Vec<HostCeiling>>,
+    ceilings: Rc<OnceCell<Vec<HostCeiling>>>,
 }
 
 impl Project {
@@ -70,9 +71,9 @@ impl Project {
                 name,
                 in_file,
                 dir,
-                text,
+                text: text.into(),
                 manifest,
-                ceilings: OnceCell::new(),
+                ceilings: Rc::default(),
             }),
             Err(problems) => Err(Failure::Manifest(problems.render(&name, &text, colour()))),
         }
@@ -84,9 +85,9 @@ impl Project {
             name: self.name.clone(),
             in_file: self.in_file,
             dir: self.dir.clone(),
-            text: self.text.clone(),
+            text: Rc::clone(&self.text),
             manifest,
-            ceilings: OnceCell::new(),
+            ceilings: Rc::clone(&self.ceilings),
         }
     }
 
@@ -135,7 +136,16 @@ impl Project {
     /// Every problem of the job, and of the profiles it inherits; and everything in which it exceeds what this host
     /// allows.
     pub(super) fn job(&self, name: &str) -> Result<Job, Failure> {
-        let job = self.resolve(name)?;
+        self.job_by(&mut Resolver::new(&self.manifest), name)
+    }
+
+    /// The same, one of many.
+    ///
+    /// # Errors
+    /// Those of [`Project::job`].
+    pub(super) fn job_by(&self, resolver: &mut Resolver<'_>, name: &str) -> Result<Job, Failure> {
+        let resolved = resolver.resolve(name);
+        let job = resolved.map_err(|problems| Failure::Manifest(self.render(&problems)))?;
         if self.ceilings.get().is_none() {
             // Nobody else can have set it meanwhile.
             drop(self.ceilings.set(ceiling::load()?));

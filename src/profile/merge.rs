@@ -5,6 +5,7 @@
 //! rival keys (`allow`, `egress`) push each other out.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::BuiltIn;
 use crate::manifest::schema::{Kind, Section};
@@ -20,7 +21,7 @@ pub(super) struct Layer<'m> {
 }
 
 /// Which table of the chain a value comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place<'m> {
     /// A built-in profile.
     BuiltIn(BuiltIn),
@@ -31,6 +32,7 @@ pub(super) enum Place<'m> {
 }
 
 /// A value after merging; borrowed from the manifest.
+#[derive(Clone)]
 pub(super) struct Merged<'m> {
     /// The value, or the table as it was written last.
     pub node: &'m Node,
@@ -42,8 +44,35 @@ pub(super) struct Merged<'m> {
     pub table: MergedTable<'m>,
 }
 
-/// The entries of a merged table.
-pub(super) type MergedTable<'m> = BTreeMap<&'m str, Merged<'m>>;
+/// The entries of a merged table. Jobs share what they inherit and do not change.
+pub(super) type MergedTable<'m> = BTreeMap<&'m str, Rc<Merged<'m>>>;
+
+/// What the jobs of a manifest inherit, merged once for each profile.
+#[derive(Default)]
+pub(super) struct Inherited<'m>(BTreeMap<Place<'m>, MergedTable<'m>>);
+
+impl<'m> Inherited<'m> {
+    /// The layers of a job laid over each other, the oldest first. A profile's must be the same each time.
+    pub(super) fn merge(&mut self, layers: &[Layer<'m>], section: &'static Section) -> MergedTable<'m> {
+        let Some((job, profiles)) = layers.split_last() else {
+            return MergedTable::new();
+        };
+        let mut merged = match profiles.last() {
+            None => MergedTable::new(),
+            Some(parent) => {
+                let known = self.0.entry(parent.place);
+                known.or_insert_with(|| merge(profiles, section)).clone()
+            }
+        };
+        lay(
+            &mut merged,
+            job.table,
+            Shape::Section(section),
+            (job.place, profiles.len()),
+        );
+        merged
+    }
+}
 
 /// Lays the layers over each other, the oldest first.
 pub(super) fn merge<'m>(layers: &[Layer<'m>], section: &'static Section) -> MergedTable<'m> {
@@ -91,29 +120,25 @@ fn lay<'m>(under: &mut MergedTable<'m>, over: &'m Table, shape: Shape, at: (Plac
                 let parent = under
                     .remove(key.as_str())
                     .filter(|parent| !node.whole && !another_kind(inner, parent, table));
-                let mut entries = parent.map_or_else(MergedTable::new, |parent| parent.table);
+                let mut entries =
+                    parent.map_or_else(MergedTable::new, |parent| Rc::unwrap_or_clone(parent).table);
                 lay(&mut entries, table, inner, at);
-                under.insert(
-                    key,
-                    Merged {
-                        node,
-                        place,
-                        depth,
-                        table: entries,
-                    },
-                );
+                let merged = Merged {
+                    node,
+                    place,
+                    depth,
+                    table: entries,
+                };
+                under.insert(key, Rc::new(merged));
             }
             _ => {
-                let table = MergedTable::new();
-                under.insert(
-                    key,
-                    Merged {
-                        node,
-                        place,
-                        depth,
-                        table,
-                    },
-                );
+                let merged = Merged {
+                    node,
+                    place,
+                    depth,
+                    table: MergedTable::new(),
+                };
+                under.insert(key, Rc::new(merged));
             }
         }
     }

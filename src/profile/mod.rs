@@ -43,6 +43,7 @@ pub use self::hold::{Profile, Root, SysMount};
 pub(crate) use self::image_source::image_source;
 pub use self::job::{Job, User};
 pub use self::limits::{Enforce, IoLimit, Limit, Limits};
+use self::merge::Inherited;
 pub use self::mounts::{Access, Mount};
 pub use self::namespaces::{Namespace, TimeOffsets};
 pub use self::network::{Allow, Bridge, Network, Protocol, Publish};
@@ -64,17 +65,73 @@ use crate::problem::{ENOUGH, Problem, Problems, Severity, codes};
 /// Everything that is wrong with the job and its chain, in the order of their places. Warnings alone
 /// are no error: they stand in [`Job::warnings`].
 pub fn resolve(manifest: &Manifest, job: &str) -> Result<Job, Problems> {
-    if !manifest.jobs.contains_key(job) {
-        return Err(unknown_job(manifest, job).into());
+    Resolver::new(manifest).resolve(job)
+}
+
+/// Resolves one job of a manifest after the other: what several of them inherit is put together once.
+pub struct Resolver<'m> {
+    manifest: &'m Manifest,
+    inherited: Inherited<'m>,
+}
+
+impl<'m> Resolver<'m> {
+    /// For the jobs of this manifest.
+    pub fn new(manifest: &'m Manifest) -> Resolver<'m> {
+        Resolver {
+            manifest,
+            inherited: Inherited::default(),
+        }
     }
-    let (resolved, mut problems) = resolved(manifest, job);
-    problems.extend(chain::redefined(manifest));
-    match resolved {
-        Some(job) => Problems::none_or(problems, job),
-        None => Err(Problems::from_found(problems).unwrap_or_else(|| {
-            let message = format!("the job `{job}` cannot be read");
-            Problem::new(codes::WRONG_TYPE, manifest.job_span(job), message, "").into()
-        })),
+
+    /// The same as [`resolve`].
+    ///
+    /// # Errors
+    /// Those of [`resolve`].
+    pub fn resolve(&mut self, job: &str) -> Result<Job, Problems> {
+        let manifest = self.manifest;
+        if !manifest.jobs.contains_key(job) {
+            return Err(unknown_job(manifest, job).into());
+        }
+        let (resolved, mut problems) = self.resolved(job);
+        problems.extend(chain::redefined(manifest));
+        match resolved {
+            Some(job) => Problems::none_or(problems, job),
+            None => Err(Problems::from_found(problems).unwrap_or_else(|| {
+                let message = format!("the job `{job}` cannot be read");
+                Problem::new(codes::WRONG_TYPE, manifest.job_span(job), message, "").into()
+            })),
+        }
+    }
+
+    /// The job as far as it can be read, and everything wrong with it.
+    fn resolved(&mut self, name: &str) -> (Option<Job>, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let job = self.read(name, &mut problems);
+        let warnings = problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Warning);
+        let warnings = warnings.cloned().collect();
+        (job.map(|job| Job { warnings, ..job }), problems)
+    }
+
+    fn read(&mut self, name: &str, problems: &mut Vec<Problem>) -> Option<Job> {
+        let manifest = self.manifest;
+        let (name, node) = manifest.jobs.get_key_value(name)?;
+        let written = node.value.as_table()?;
+        let layers = chain::of_job(manifest, name, problems)?;
+        let workspace = job::workspace(written, &layers, problems);
+        let merged = match &workspace {
+            None => self.inherited.merge(&layers, sections::job()),
+            // This job's alone.
+            Some(workspace) => {
+                let mut layers = layers;
+                job::place_workspace(&mut layers, Some(workspace));
+                merge::merge(&layers, sections::job())
+            }
+        };
+        let (view, names) = (View::of(&merged), Names { manifest, job: name });
+        let hold = held(view, names, problems);
+        Some(job::read(view, written, names, hold, problems))
     }
 }
 
@@ -123,13 +180,13 @@ pub fn check(text: &str) -> Option<Problems> {
 
 fn everything(manifest: &Manifest) -> (BTreeMap<String, Job>, Vec<Problem>) {
     let mut problems: Vec<_> = chain::redefined(manifest).collect();
-    let mut jobs = BTreeMap::new();
+    let (mut jobs, mut resolver) = (BTreeMap::new(), Resolver::new(manifest));
     for name in manifest.jobs() {
-        let (job, found) = resolved(manifest, name);
+        let (job, found) = resolver.resolved(name);
         problems.extend(found);
         jobs.extend(job.map(|job| (name.to_owned(), job)));
         for variant in manifest.variants(name) {
-            problems.extend(resolved(&variant.manifest, name).1);
+            problems.extend(Resolver::new(&variant.manifest).resolved(name).1);
         }
     }
     let parents = chain::parents(manifest);
@@ -145,30 +202,6 @@ fn everything(manifest: &Manifest) -> (BTreeMap<String, Job>, Vec<Problem>) {
         }
     }
     (jobs, problems)
-}
-
-/// The job as far as it can be read, and everything wrong with it.
-fn resolved(manifest: &Manifest, name: &str) -> (Option<Job>, Vec<Problem>) {
-    let mut problems = Vec::new();
-    let job = read(manifest, name, &mut problems);
-    let warnings = problems
-        .iter()
-        .filter(|problem| problem.severity == Severity::Warning);
-    let warnings = warnings.cloned().collect();
-    (job.map(|job| Job { warnings, ..job }), problems)
-}
-
-fn read(manifest: &Manifest, name: &str, problems: &mut Vec<Problem>) -> Option<Job> {
-    let (name, node) = manifest.jobs.get_key_value(name)?;
-    let written = node.value.as_table()?;
-    let mut layers = chain::of_job(manifest, name, problems)?;
-    let workspace = job::workspace(written, &layers, problems);
-    job::place_workspace(&mut layers, workspace.as_ref());
-    let names = Names { manifest, job: name };
-    let merged = merge::merge(&layers, sections::job());
-    let view = View::of(&merged);
-    let hold = held(view, names, problems);
-    Some(job::read(view, written, names, hold, problems))
 }
 
 fn held(view: View<'_, '_>, names: Names<'_>, problems: &mut Vec<Problem>) -> Profile {

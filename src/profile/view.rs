@@ -1,6 +1,7 @@
 //! Reading a merged tree: every question has an answer, also where nothing was written.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use serde::Deserialize;
 use serde::de::value::StrDeserializer;
@@ -42,7 +43,7 @@ impl<'a, 'm> View<'a, 'm> {
 
     /// What stands under a key.
     pub(super) fn get(self, key: &str) -> View<'a, 'm> {
-        View::merged(self.table.and_then(|table| table.get(key)))
+        View::merged(self.table.and_then(|table| table.get(key)).map(Rc::as_ref))
     }
 
     /// The entries of a table, sorted by key.
