@@ -103,7 +103,7 @@ impl Plan {
 }
 
 /// What stands below a step, a line each: made from the keys that the step comes from.
-type Below<'a> = &'a dyn Fn(&[String]) -> Vec<String>;
+type Below<'a> = Option<&'a dyn Fn(&[String]) -> Vec<String>>;
 
 impl Plan {
     /// The sheet with lines of `below` under each step: where the manifest says it, for one. It gets the keys that the
@@ -115,7 +115,7 @@ impl Plan {
                 self.0.sheet(f, self.1)
             }
         }
-        Sheet(self, &below).to_string()
+        Sheet(self, Some(&below)).to_string()
     }
 
     fn sheet(&self, f: &mut Formatter<'_>, below: Below<'_>) -> fmt::Result {
@@ -188,7 +188,7 @@ impl Plan {
 impl Display for Plan {
     /// A sheet to read and to compare: what runs, then every step in its order.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.sheet(f, &|_| Vec::new())
+        self.sheet(f, None)
     }
 }
 
@@ -201,7 +201,7 @@ fn phase<S: Display + FromKeys>(
     writeln!(f, "\n{name}")?;
     for (number, step) in steps.iter().enumerate() {
         writeln!(f, "{:>4}  {step}", number + 1)?;
-        for line in below(&step.keys()) {
+        for line in below.map(|below| below(&step.keys())).unwrap_or_default() {
             writeln!(f, "        {line}")?;
         }
     }
