@@ -265,6 +265,87 @@ fn a_matrix_is_a_file_for_each_cell() {
     assert_eq!(folder.plan(&["--all", "--check", "plans"]), "exit 0\n");
 }
 
+/// A lock of one image for two platforms, whose users are known.
+fn lock() -> String {
+    let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+    let platform = |name: &str, letter: &str| {
+        format!(
+            "[image.platform.\"{name}\"]\nmanifest = \"{0}\"\nconfig = \"{0}\"\nentrypoint = []\n\
+             cmd = [\"sh\"]\nenv = []\nworking-dir = \"\"\nuser = \"\"\nstop-signal = \"\"\n\
+             layers = [{{ digest = \"{0}\", diff-id = \"{0}\", size = 1 }}]\n\
+             passwd = [\"root:x:0:0::/root:\"]\ngroup = [\"root:x:0:\"]\n",
+            digest(letter)
+        )
+    };
+    format!(
+        "lock = 1\n[[image]]\nrequest = \"docker.io/library/busybox:latest\"\nindex = \"{}\"\n{}{}",
+        digest("0"),
+        platform("linux/amd64", "a"),
+        platform("linux/arm64", "b"),
+    )
+}
+
+/// Offline, from the lock alone: whichever processor this machine has.
+#[test]
+fn each_platform_has_the_image_that_is_locked_for_it() {
+    const PLATFORMS: &str = "schema = 1\n[matrix]\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n\
+        hosts = [\"new.toml\"]\n[job.test]\nimage = \"busybox\"\n";
+    let folder = Folder::new("platforms");
+    folder.write("ringfence.toml", PLATFORMS);
+    folder.write("ringfence.lock", &lock());
+    assert_eq!(folder.plan(&["--all", "--write", "plans"]), "exit 0\n");
+    assert_eq!(
+        folder.files("plans"),
+        [
+            "index.toml",
+            "test+linux_amd64@new.plan.txt",
+            "test+linux_arm64@new.plan.txt"
+        ]
+    );
+    let plan = |name: &str| std::fs::read_to_string(folder.0.join("plans").join(name)).expect(name);
+    let (amd64, arm64) = (
+        plan("test+linux_amd64@new.plan.txt"),
+        plan("test+linux_arm64@new.plan.txt"),
+    );
+    assert_ne!(amd64, arm64);
+    // Nothing but the image is another one.
+    assert_eq!(amd64.replace(&"a".repeat(64), &"b".repeat(64)), arm64);
+    // Of a host the plan has the image for that host's processor.
+    folder.write(
+        "arm.toml",
+        &std::fs::read_to_string(folder.0.join("new.toml"))
+            .expect("facts")
+            .replace("\"x86_64\"", "\"aarch64\""),
+    );
+    let sheet = folder.plan(&["test", "--facts", "arm.toml"]);
+    assert_eq!(sheet, format!("exit 0\n{arm64}"));
+
+    folder.write("other.toml", PLATFORMS);
+    assert_eq!(
+        folder.plan(&["test", "--facts", "arm.toml", "-f", "other.toml"]),
+        "exit 125\nringfence: image docker.io/library/busybox:latest: it is not locked for linux/arm64/v8; \
+         run `ringfence lock` on such a machine\n"
+    );
+    let known = lock().rsplit_once("passwd").expect("the last").0.to_owned();
+    folder.write("ringfence.lock", &known);
+    assert_eq!(
+        folder.plan(&["test", "--facts", "arm.toml"]),
+        "exit 125\nringfence: image docker.io/library/busybox:latest: its users and groups for linux/arm64/v8 \
+         are not locked; run `ringfence lock` on such a machine\n"
+    );
+}
+
+#[test]
+fn two_plans_of_one_name_are_refused() {
+    let folder = Folder::new("names");
+    folder.write("ringfence.toml", &MANIFEST.replace("\"dir:rootfs\"", "\"host\""));
+    assert_eq!(
+        folder.plan(&["--all", "--write", "plans"]),
+        "exit 125\nringfence: two plans would be called test+host+strict@old; list each thing once in `[matrix]` and \
+         `--facts`, and give files of facts different names\n"
+    );
+}
+
 #[test]
 fn a_plan_that_changed_is_shown_with_its_surroundings() {
     let folder = Folder::new("check");
@@ -332,6 +413,28 @@ fn a_file_that_is_missing_differs() {
     );
 }
 
+#[test]
+fn a_folder_holds_what_is_planned_and_nothing_else() {
+    let folder = Folder::new("left-over");
+    folder.plan(&["--all", "--write", "plans"]);
+    folder.write("plans/README.md", "kept");
+    folder.write("ringfence.toml", &MANIFEST.replace("\"old.toml\", ", ""));
+    let said = folder.plan(&["--all", "--check", "plans"]);
+    assert!(said.starts_with("exit 1\n--- plans/index.toml\n"), "{said}");
+    assert!(said.contains("\n-    \"lint@old.plan.txt\",\n"), "{said}");
+    assert_eq!(folder.plan(&["--all", "--write", "plans"]), "exit 0\n");
+    assert_eq!(folder.files("plans").len(), 1 + 1 + 5);
+    assert_eq!(folder.plan(&["--all", "--check", "plans"]), "exit 0\n");
+
+    let index = std::fs::read_to_string(folder.0.join("plans/index.toml")).expect("the index");
+    folder.write("plans/index.toml", &index.replace("plan = 1", "plan = 0"));
+    assert_eq!(
+        folder.plan(&["--all", "--check", "plans"]),
+        "exit 125\nringfence: plans: its plans have version 0 of the format, this ringfence writes version 1; review what \
+         `ringfence plan --all --write plans` changes\n"
+    );
+}
+
 /// With the facts of another host nothing of this one is looked at, and nothing is made.
 #[test]
 fn a_plan_for_another_host_leaves_this_one_alone() {
@@ -352,7 +455,7 @@ fn a_matrix_that_is_wrong() {
         "ringfence.toml",
         &MANIFEST
             .replace("[\"test\"]", "[\"tset\"]")
-            .replace("hosts ", "platforms = [\"linux/arm64\"]\nhosts "),
+            .replace("hosts ", "platforms = [\"linux/s390x\"]\nhosts "),
     );
     insta::assert_snapshot!(folder.plan(&["--all"]), @r#"
     exit 125
@@ -365,14 +468,14 @@ fn a_matrix_that_is_wrong() {
       = help: did you mean "test"?
       = book: errors/RF0207.md, or `ringfence explain RF0207`
 
-    error[RF0110]: `platforms` cannot be written: a plan is for the platform of its host; list the facts of a host of each platform in `hosts`
-     --> ringfence.toml:7:13
+    error[RF0104]: `linux/s390x` is not one of the words for `platforms`
+     --> ringfence.toml:7:14
       |
-    7 | platforms = ["linux/arm64"]
-      |             ^^^^^^^^^^^^^^^
+    7 | platforms = ["linux/s390x"]
+      |              ^^^^^^^^^^^^^
       |
-      = help: leave it out
-      = book: errors/RF0110.md, or `ringfence explain RF0110`
+      = help: the words are "linux/amd64", "linux/arm64"
+      = book: errors/RF0104.md, or `ringfence explain RF0104`
     "#);
     folder.write("ringfence.toml", &MANIFEST.replace("\"ci\"]", "\"cl\"]"));
     insta::assert_snapshot!(folder.plan(&["--all"]), @r#"

@@ -29,7 +29,7 @@ pub(super) fn export(args: &Args) -> Result<u8, Failure> {
     let project = Project::open(args.file.file.as_deref())?;
     let job = project.job(project.job_name(args.job.as_deref())?)?;
     let settings = Settings::load()?;
-    let Survey { facts, .. } = survey(&settings, Some((&project, &job)))?;
+    let Survey { facts, .. } = survey(&settings, Some((&project, std::slice::from_ref(&job))))?;
     // An engine that fetches the image itself needs no more of it than the lock's word.
     let reach = match target {
         Target::Docker | Target::Compose | Target::Kubernetes => Reach::Lock,

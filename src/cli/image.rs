@@ -11,12 +11,12 @@ use super::args::Pull;
 use super::failure::Failure;
 use super::lock::Pins;
 use super::project::Project;
-use super::puller::Puller;
+use super::puller::{self, Puller};
 use super::say;
 use super::settings::Settings;
 use super::survey::survey;
 use crate::host::facts::{Caller, Facts, Feature, Support};
-use crate::image::{Digest, Lease, Ownership, Source, Store, StoreError};
+use crate::image::{Digest, Lease, Ownership, Platform, Source, Store, StoreError};
 use crate::plan::{Image, ImageConfig, ImageKind};
 
 /// The most of a folder's `/etc/passwd` that is read.
@@ -86,8 +86,11 @@ fn of_store(
     puller: &Puller<'_>,
     reach: Reach,
 ) -> Result<Found, Failure> {
-    let request = source.to_string();
-    let pin = pins.map(|pins| pins.get(&request)).transpose()?.flatten();
+    let (request, platform) = (source.to_string(), puller::platform(puller.facts));
+    let pin = pins
+        .map(|pins| pins.get(&request, &platform))
+        .transpose()?
+        .flatten();
     let manifest = pin.map(|pin| pin.manifest());
     // What stands on this machine needs no network.
     let may_bring = match reach {
@@ -107,6 +110,13 @@ fn of_store(
                         layers: Vec::new(),
                         _lease: None,
                     }),
+                    None if platform != Platform::host() => Err(Failure::Image(format!(
+                        "image {request}: {}; run `ringfence lock` on such a machine",
+                        match pin {
+                            Some(_) => format!("its users and groups for {platform} are not locked"),
+                            None => format!("it is not locked for {platform}"),
+                        }
+                    ))),
                     None => Err(Failure::Image(format!(
                         "image {request} is not in the store; run `ringfence pull`"
                     ))),
@@ -326,7 +336,7 @@ fn as_locked(source: Source, project: &Project) -> Result<Wanted, Failure> {
     let pins = Pins::of(project, false)?.filter(|_| !matches!(source, Source::Dir(_) | Source::Host));
     let pin = pins
         .as_ref()
-        .map(|pins| pins.get(&source.to_string()))
+        .map(|pins| pins.get(&source.to_string(), &Platform::host()))
         .transpose()?
         .flatten();
     let manifest = pin.map(|pin| pin.manifest());

@@ -106,13 +106,13 @@ impl Pins {
         }
     }
 
-    /// What an image was for this machine when it was locked; none, with a word about it, when it is not locked and need
+    /// What an image was for a machine when it was locked; none, with a word about it, when it is not locked and need
     /// not be.
     ///
     /// # Errors
-    /// When it must be locked and is not, or not for this machine.
-    pub(super) fn get(&self, request: &str) -> Result<Option<Pin<'_>>, Failure> {
-        let (name, machine) = (&self.name, Platform::host());
+    /// When it must be locked and is not, or not for that machine.
+    pub(super) fn get(&self, request: &str, machine: &Platform) -> Result<Option<Pin<'_>>, Failure> {
+        let name = &self.name;
         let Some(locked) = self.lock.images.get(request) else {
             let missing = format!("{name}: {request} is not locked");
             if self.required {
@@ -123,7 +123,7 @@ impl Pins {
             say(&format!("ringfence: {missing}; run `ringfence lock`"));
             return Ok(None);
         };
-        let (platform, image) = locked.image(&machine).ok_or_else(|| {
+        let (platform, image) = locked.image(machine).ok_or_else(|| {
             let offered = locked.offered();
             Failure::Image(format!(
                 "{name}: {request} has no image for {machine}; it offers {offered}"

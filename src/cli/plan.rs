@@ -1,5 +1,10 @@
 //! `ringfence plan`: what a run would do, as text, JSON or TOML; stored, or compared with what is stored.
 
+mod folder;
+
+use std::borrow::Cow;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::args::{Format, Plan as Args};
@@ -13,16 +18,19 @@ use super::settings::Settings;
 use super::survey::survey;
 use crate::host::facts::Facts;
 use crate::plan::{self, Request};
-use crate::profile::{self, Explanation};
+use crate::profile::{self, Explanation, Job, Resolver};
+use crate::seccomp::Arch;
 
 /// More plans than anybody reviews; a matrix multiplies.
 const MOST: usize = 20_000;
 
 /// What is planned: a job, as the manifest has it or as a cell of its matrix has it.
 struct Cell {
-    /// The beginning of its file's name: `JOB`, `JOB+IMAGE+PROFILE`.
+    /// The beginning of its file's name: `JOB`, `JOB+IMAGE+PLATFORM+PROFILE`.
     name: String,
     job: String,
+    /// The processor that takes the place of the host's.
+    arch: Option<Arch>,
     /// The manifest in which the job is so; none: as it stands.
     variant: Option<Project>,
 }
@@ -50,14 +58,15 @@ pub(super) fn plan(args: Args) -> Result<u8, Failure> {
             vec![Cell {
                 name: job.clone(),
                 job,
+                arch: None,
                 variant: None,
             }]
         }
     };
     let plans = plans(&args, &project, &cells)?;
     match (&args.write, &args.check) {
-        (Some(folder), _) => write(folder, &plans),
-        (None, Some(folder)) => compare(folder, &plans),
+        (Some(folder), _) => folder::write(folder, &plans),
+        (None, Some(folder)) => folder::compare(folder, &plans),
         (None, None) => {
             for (index, named) in plans.iter().enumerate() {
                 let gap = if index > 0 { "\n" } else { "" };
@@ -76,11 +85,13 @@ fn cells(project: &Project) -> Vec<Cell> {
         let plain = variants.is_empty().then(|| Cell {
             name: job.to_owned(),
             job: job.to_owned(),
+            arch: None,
             variant: None,
         });
         let variants = variants.into_iter().map(|variant| Cell {
             name: variant.name,
             job: job.to_owned(),
+            arch: variant.arch,
             variant: Some(project.with(variant.manifest)),
         });
         plain.into_iter().chain(variants).collect::<Vec<_>>()
@@ -92,12 +103,16 @@ fn cells(project: &Project) -> Vec<Cell> {
 fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Vec<Named>, Failure> {
     let settings = Settings::load()?;
     let pins = Pins::of(project, false)?;
-    let hosts = hosts(args, project)?;
+    let mut hosts = hosts(args, project)?;
     let count = cells.len().saturating_mul(hosts.len().max(1));
     if count > MOST {
         return Err(Failure::text(format!(
             "{count} plans; at most {MOST} are made at once"
         )));
+    }
+    let jobs = jobs(project, cells)?;
+    if hosts.is_empty() {
+        hosts.push((None, survey(&settings, Some((project, &jobs)))?.facts));
     }
     let request = Request {
         args: (!args.args.is_empty() && args.adhoc.image.is_none()).then(|| args.args.clone()),
@@ -106,48 +121,45 @@ fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Vec<Named>, F
     // A folder of plans is for people.
     let stored = args.write.is_some() || args.check.is_some();
     let format = if stored { Format::Text } else { args.format };
+    let mut images = Images {
+        settings: &settings,
+        pins: pins.as_ref(),
+        found: BTreeMap::new(),
+    };
     let mut plans = Vec::new();
+    let mut names = BTreeSet::new();
     let mut refusals = Vec::new();
-    for cell in cells {
+    for (cell, job) in cells.iter().zip(&jobs) {
         let project = cell.variant.as_ref().unwrap_or(project);
-        let job = project.job(&cell.job)?;
-        // Of other hosts this one knows nothing.
-        let here = match hosts.first() {
-            Some(_) => None,
-            None => Some(survey(&settings, Some((project, &job)))?.facts),
-        };
-        let any = here
-            .as_ref()
-            .or(hosts.first().map(|(_, facts)| facts))
-            .ok_or_else(|| Failure::text("no host"))?;
-        let found = image::find(
-            &job.image.value,
-            project,
-            pins.as_ref(),
-            &settings,
-            any,
-            Reach::Lock,
-        )?;
         let explanation = match args.lines {
             true => profile::explain(&project.manifest, &cell.job).ok(),
             false => None,
         };
-        let asked = hosts
-            .iter()
-            .map(|(stem, facts)| (format!("{}@{stem}", cell.name), facts));
-        for (file, facts) in here.iter().map(|facts| (cell.name.clone(), facts)).chain(asked) {
-            match plan::plan(&job, facts, &found.image, &request) {
-                Ok(plan) => plans.push(Named {
-                    name: file,
-                    text: match (format, &explanation) {
+        for (host, facts) in &hosts {
+            let name = match host {
+                Some(host) => format!("{}@{host}", cell.name),
+                None => cell.name.clone(),
+            };
+            if !names.insert(name.clone()) {
+                return Err(Failure::text(format!(
+                    "two plans would be called {name}; list each thing once in `[matrix]` and `--facts`, and give files \
+                     of facts different names"
+                )));
+            }
+            let facts = cell.facts(facts);
+            let image = images.find(job, project, &facts)?;
+            match plan::plan(job, &facts, image, &request) {
+                Ok(plan) => {
+                    let text = match (format, &explanation) {
                         (Format::Text, Some(explanation)) => {
                             plan.to_sheet(|keys| lines(keys, explanation, project))
                         }
                         (Format::Text, None) => plan.to_string(),
                         (Format::Json, _) => plan.to_json(),
                         (Format::Toml, _) => plan.to_toml(),
-                    },
-                }),
+                    };
+                    plans.push(Named { name, text });
+                }
                 Err(problems) => refusals.push(project.render(&problems)),
             }
         }
@@ -159,8 +171,53 @@ fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Vec<Named>, F
     }
 }
 
-/// The hosts of `--facts`, else those of the manifest's matrix; each by its file's stem.
-fn hosts(args: &Args, project: &Project) -> Result<Vec<(String, Facts)>, Failure> {
+/// The jobs of the cells, in their order.
+fn jobs(project: &Project, cells: &[Cell]) -> Result<Vec<Job>, Failure> {
+    let mut resolver = Resolver::new(&project.manifest);
+    let job = |cell: &Cell| match &cell.variant {
+        Some(variant) => variant.job(&cell.job),
+        None => project.job_by(&mut resolver, &cell.job),
+    };
+    cells.iter().map(job).collect()
+}
+
+impl Cell {
+    /// A host as the cell has it.
+    fn facts<'a>(&self, host: &'a Facts) -> Cow<'a, Facts> {
+        match self.arch {
+            Some(arch) if arch != host.arch => Cow::Owned(Facts { arch, ..host.clone() }),
+            _ => Cow::Borrowed(host),
+        }
+    }
+}
+
+/// The images of the plans: each is looked for once, however many jobs run it.
+struct Images<'a> {
+    settings: &'a Settings,
+    pins: Option<&'a Pins>,
+    found: BTreeMap<(String, Arch), image::Found>,
+}
+
+impl Images<'_> {
+    fn find(&mut self, job: &Job, project: &Project, facts: &Facts) -> Result<&plan::Image, Failure> {
+        let source = &job.image.value;
+        let found = match self.found.entry((source.to_string(), facts.arch)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(image::find(
+                source,
+                project,
+                self.pins,
+                self.settings,
+                facts,
+                Reach::Lock,
+            )?),
+        };
+        Ok(&found.image)
+    }
+}
+
+/// The hosts of `--facts`, else those of the manifest's matrix, each with its file's stem; none means this one.
+fn hosts(args: &Args, project: &Project) -> Result<Vec<(Option<String>, Facts)>, Failure> {
     let of_matrix = || -> Vec<PathBuf> {
         let hosts = project.manifest.matrix_hosts().filter(|_| args.all);
         hosts.map(|host| project.dir.join(host)).collect()
@@ -176,7 +233,7 @@ fn hosts(args: &Args, project: &Project) -> Result<Vec<(String, Facts)>, Failure
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        Ok((stem, read_facts(path)?))
+        Ok((Some(stem), read_facts(path)?))
     };
     paths.iter().map(host).collect()
 }
@@ -206,71 +263,4 @@ fn read_facts(path: &Path) -> Result<Facts, Failure> {
     let failed = |cause: String| Failure::text(format!("facts {}: {cause}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(crate::launch::io_words(&error)))?;
     Facts::from_toml(&text).map_err(|error| failed(error.to_string()))
-}
-
-/// The index of a folder of plans: which there are, and of which format.
-fn index(plans: &[Named]) -> String {
-    let mut text = format!(
-        "# Written by `ringfence plan --write`.\nplan = {}\nfiles = [\n",
-        plan::VERSION
-    );
-    for named in plans {
-        text += &format!("    \"{}.plan.txt\",\n", named.name);
-    }
-    text + "]\n"
-}
-
-fn files(plans: &[Named]) -> Vec<(String, String)> {
-    let file = |named: &Named| (format!("{}.plan.txt", named.name), named.text.clone());
-    plans
-        .iter()
-        .map(file)
-        .chain([("index.toml".to_owned(), index(plans))])
-        .collect()
-}
-
-fn write(folder: &Path, plans: &[Named]) -> Result<u8, Failure> {
-    let failed = |path: &Path, error: std::io::Error| {
-        Failure::text(format!(
-            "write {}: {}",
-            path.display(),
-            crate::launch::io_words(&error)
-        ))
-    };
-    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
-    for (name, text) in files(plans) {
-        let path = folder.join(name);
-        std::fs::write(&path, text).map_err(|error| failed(&path, error))?;
-    }
-    Ok(0)
-}
-
-/// Compares with the stored plans; 1 when one differs, is missing, or is left over.
-fn compare(folder: &Path, plans: &[Named]) -> Result<u8, Failure> {
-    let mut differs = false;
-    for (name, text) in files(plans) {
-        let path = folder.join(&name);
-        let stored = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            stored => stored.map_err(|error| {
-                Failure::text(format!(
-                    "read {}: {}",
-                    path.display(),
-                    crate::launch::io_words(&error)
-                ))
-            })?,
-        };
-        if stored != text {
-            differs = true;
-            let diff = similar::TextDiff::from_lines(&stored, &text);
-            let mut unified = diff.unified_diff();
-            print(
-                &unified
-                    .context_radius(3)
-                    .header(&path.display().to_string(), "now")
-                    .to_string(),
-            )?;
-        }
-    }
-    Ok(u8::from(differs))
 }

@@ -80,14 +80,14 @@ impl Puller<'_> {
         match source {
             Source::Registry(reference) => Ok(Way::Registry(Request {
                 reference: manifest.map_or_else(|| reference.clone(), |manifest| reference.pinned(manifest)),
-                platform: Platform::host(),
+                platform: platform(self.facts),
                 registries: self.settings.registries.clone(),
                 credentials: Credentials::from_environment(),
             })),
             Source::Oci { .. } | Source::Archive(_) => Ok(Way::Local(Import {
                 source: source.clone(),
                 base: self.base.to_owned(),
-                platform: Platform::host(),
+                platform: platform(self.facts),
                 manifest,
                 name: None,
                 keep: false,
@@ -112,6 +112,11 @@ pub(super) fn progress(
     let brought = bring(&mut |event| progress.show(&event));
     progress.end();
     brought.map_err(pull_failure)
+}
+
+/// The platform whose images a host runs.
+pub(super) fn platform(facts: &Facts) -> Platform {
+    Platform::of(facts.arch.name())
 }
 
 fn pull_failure(error: PullError) -> Failure {

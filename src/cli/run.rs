@@ -58,7 +58,7 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         Reach::Network
     };
     let run_dir = settings.run_dir()?;
-    let Survey { facts, site } = survey(&settings, Some((&project, &job)))?;
+    let Survey { facts, site } = survey(&settings, Some((&project, std::slice::from_ref(&job))))?;
     let pins = Pins::of(&project, args.locked)?;
     let found = image::find(
         &job.image.value,

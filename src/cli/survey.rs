@@ -23,17 +23,17 @@ pub(super) struct Survey {
     pub(super) site: Site,
 }
 
-/// Asks the host what a job must know; without a job, what any job may need. What had to be tried is kept where there is a
-/// folder of run state.
+/// Asks the host what some jobs must know; without a project, what any job may need. What had to be tried is kept where
+/// there is a folder of run state.
 ///
 /// # Errors
 /// When the folder of run state is not this user's.
-pub(super) fn survey(settings: &Settings, project: Option<(&Project, &Job)>) -> Result<Survey, Failure> {
-    let questions = project.map_or_else(any_job, |(_, job)| job.questions());
+pub(super) fn survey(settings: &Settings, project: Option<(&Project, &[Job])>) -> Result<Survey, Failure> {
+    let questions = project.map_or_else(any_job, |(_, jobs)| jobs.iter().map(Job::questions).collect());
     let site = Site::find();
     let cgroup = probe::control_groups(&site);
     let run_dir = settings.existing_run_dir()?;
-    let variables = project.map_or_else(BTreeMap::new, |(_, job)| values(job));
+    let variables = project.map_or_else(BTreeMap::new, |(_, jobs)| jobs.iter().flat_map(values).collect());
     let context = Context {
         manifest_dir: project.map_or_else(|| std::path::Path::new("/"), |(project, _)| &project.dir),
         store: &settings.store,
@@ -77,7 +77,7 @@ pub(super) fn facts(args: &FactsArgs) -> Result<u8, Failure> {
         (job, file) => {
             let project = Project::open(file.as_deref())?;
             let job = project.job(project.job_name(job.as_deref())?)?;
-            survey(&settings, Some((&project, &job)))?.facts
+            survey(&settings, Some((&project, &[job])))?.facts
         }
     };
     print(&facts.to_toml())?;

@@ -63,7 +63,7 @@ pub(super) fn test(args: &Args) -> Result<u8, Failure> {
 /// The expectations of one job: those about its sandbox in one run of it, those about its end in another.
 fn held(project: &Project, settings: &Settings, job: &Job, reach: Reach) -> Result<Tested, Failure> {
     let run_dir = settings.run_dir()?;
-    let Survey { facts, site } = survey(settings, Some((project, job)))?;
+    let Survey { facts, site } = survey(settings, Some((project, std::slice::from_ref(job))))?;
     let pins = Pins::of(project, false)?;
     let found = image::find(&job.image.value, project, pins.as_ref(), settings, &facts, reach)?;
     let planned = plan::plan(job, &facts, &found.image, &Request::default());

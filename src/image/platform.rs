@@ -20,7 +20,12 @@ pub struct Platform {
 impl Platform {
     /// The platform of this program.
     pub fn host() -> Platform {
-        let (architecture, variant) = match std::env::consts::ARCH {
+        Platform::of(std::env::consts::ARCH)
+    }
+
+    /// The platform of a processor, by the name that Rust has for it ([`std::env::consts::ARCH`]).
+    pub fn of(processor: &str) -> Platform {
+        let (architecture, variant) = match processor {
             "x86_64" => ("amd64", ""),
             "x86" => ("386", ""),
             "aarch64" => ("arm64", "v8"),

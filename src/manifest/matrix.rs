@@ -1,9 +1,12 @@
 //! `[matrix]`: what `plan --all` plans each job with, besides what the job says itself.
 
+use std::sync::Arc;
+
 use super::Manifest;
 use super::template::{Part, Template};
 use super::value::{Node, Table, Value};
 use crate::problem::{Problem, codes};
+use crate::seccomp::Arch;
 
 /// What is varied.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,6 +15,8 @@ pub(super) struct Matrix {
     jobs: Option<Vec<Node>>,
     /// Takes the place of `image`, one after the other.
     images: Vec<Node>,
+    /// Take the place of the processor of the host.
+    platforms: Vec<Node>,
     /// Takes the place of `profile`.
     profiles: Vec<Node>,
     /// Files of facts, relative to the manifest's folder.
@@ -21,8 +26,10 @@ pub(super) struct Matrix {
 /// A job as one cell of the matrix has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
-    /// The job's name and what is varied, fit for a file's name: `test+python_3.12-slim+ci`.
+    /// The job's name and what is varied, fit for a file's name: `test+python_3.12-slim+linux_arm64+ci`.
     pub name: String,
+    /// The processor that it is planned for, where that is not the host's own.
+    pub arch: Option<Arch>,
     /// A manifest in which the job, its only one, is so. Its places are those of the matrix's own text.
     pub manifest: Manifest,
 }
@@ -37,6 +44,7 @@ impl Matrix {
         let matrix = Matrix {
             jobs: list("jobs"),
             images: list("images").unwrap_or_default(),
+            platforms: list("platforms").unwrap_or_default(),
             profiles: list("profiles").unwrap_or_default(),
             hosts: list("hosts")
                 .unwrap_or_default()
@@ -69,44 +77,50 @@ impl Matrix {
 }
 
 impl Manifest {
-    /// A job with each image and each profile of `[matrix]`; empty when the matrix is not about it, or varies neither.
+    /// A job with each image, platform and profile of `[matrix]`; empty when the matrix is not about it, or varies none
+    /// of them.
     pub fn variants(&self, job: &str) -> Vec<Variant> {
         let Some(node) = self.jobs.get(job).filter(|_| self.matrix.is_about(job)) else {
             return Vec::new();
         };
-        let or_own = |nodes: &[Node]| -> Vec<Option<Node>> {
-            match nodes.is_empty() {
-                true => vec![None],
-                false => nodes.iter().cloned().map(Some).collect(),
-            }
+        let Matrix {
+            images,
+            platforms,
+            profiles,
+            ..
+        } = &self.matrix;
+        let Value::Table(written) = &node.value else {
+            return Vec::new();
         };
-        let (images, profiles) = (or_own(&self.matrix.images), or_own(&self.matrix.profiles));
+        if images.is_empty() && platforms.is_empty() && profiles.is_empty() {
+            return Vec::new();
+        }
         let mut found = Vec::new();
-        for image in &images {
-            for profile in &profiles {
-                let (Value::Table(mut table), true) =
-                    (node.value.clone(), image.is_some() || profile.is_some())
-                else {
-                    continue;
-                };
-                let mut name = job.to_owned();
-                for (key, value) in [("image", image), ("profile", profile)] {
-                    if let Some(value) = value {
-                        name = format!("{name}+{}", file_name(&value.value));
-                        table.insert(key.to_owned(), value.clone());
+        for image in or_own(images) {
+            for platform in or_own(platforms) {
+                for profile in or_own(profiles) {
+                    let varied = [image, platform, profile].into_iter().flatten();
+                    let parts = varied.map(|node| format!("+{}", file_name(&node.value)));
+                    let mut table = written.clone();
+                    for (key, value) in [("image", image), ("profile", profile)] {
+                        table.extend(value.map(|node| (key.to_owned(), node.clone())));
                     }
+                    let node = Node {
+                        value: Value::Table(table),
+                        ..node.clone()
+                    };
+                    let manifest = Manifest {
+                        jobs: Table::from([(job.to_owned(), node)]),
+                        profiles: Arc::clone(&self.profiles),
+                        variables: self.variables.clone(),
+                        matrix: Matrix::default(),
+                    };
+                    found.push(Variant {
+                        name: job.to_owned() + &parts.collect::<String>(),
+                        arch: platform.and_then(arch),
+                        manifest,
+                    });
                 }
-                let node = Node {
-                    value: Value::Table(table),
-                    ..node.clone()
-                };
-                let manifest = Manifest {
-                    jobs: Table::from([(job.to_owned(), node)]),
-                    profiles: self.profiles.clone(),
-                    variables: self.variables.clone(),
-                    matrix: Matrix::default(),
-                };
-                found.push(Variant { name, manifest });
             }
         }
         found
@@ -115,6 +129,23 @@ impl Manifest {
     /// The files of facts that `[matrix]` plans for, relative to the manifest's folder.
     pub fn matrix_hosts(&self) -> impl Iterator<Item = &str> {
         self.matrix.hosts.iter().map(String::as_str)
+    }
+}
+
+/// What is listed, else the job's own.
+fn or_own(nodes: &[Node]) -> Vec<Option<&Node>> {
+    match nodes.is_empty() {
+        true => vec![None],
+        false => nodes.iter().map(Some).collect(),
+    }
+}
+
+/// The processor of a platform; the section knows no other words.
+fn arch(platform: &Node) -> Option<Arch> {
+    match platform.value.as_text()? {
+        "linux/amd64" => Some(Arch::X86_64),
+        "linux/arm64" => Some(Arch::Aarch64),
+        _ => None,
     }
 }
 
@@ -145,6 +176,7 @@ fn file_name(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use crate::profile;
+    use crate::seccomp::Arch;
 
     const TEXT: &str = "schema = 1\n[matrix]\njobs = [\"a\"]\nimages = [\"busybox:1.36\", \"dir:${manifest-dir}/r\"]\n\
         profiles = [\"strict\", \"p\"]\nhosts = [\"h/x.toml\"]\n[job.a]\nimage = \"host\"\n[job.b]\nimage = \"host\"\n[profile.p]\n";
@@ -170,7 +202,27 @@ mod tests {
         );
         assert_eq!(&TEXT[job.image.span().expect("written")], "\"busybox:1.36\"");
         assert_eq!(manifest.variants("b"), []);
+        assert!(variants.iter().all(|variant| variant.arch.is_none()));
         assert_eq!(manifest.matrix_hosts().collect::<Vec<_>>(), ["h/x.toml"]);
+    }
+
+    #[test]
+    fn a_platform_is_of_the_cell_and_not_of_the_job() {
+        let text = "schema = 1\n[matrix]\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n[job.a]\nimage = \"busybox\"\n";
+        let manifest = super::super::parse(text).expect("a manifest");
+        let cells = manifest.variants("a");
+        let cells: Vec<_> = cells.iter().map(|cell| (cell.name.as_str(), cell.arch)).collect();
+        let expected = [
+            ("a+linux_amd64", Some(Arch::X86_64)),
+            ("a+linux_arm64", Some(Arch::Aarch64)),
+        ];
+        assert_eq!(cells, expected);
+        let found = profile::check(&text.replace("arm64", "s390x")).expect("a problem");
+        let said = found.to_string();
+        assert_eq!(
+            said,
+            "[RF0104] `linux/s390x` is not one of the words for `platforms`; the words are \"linux/amd64\", \"linux/arm64\""
+        );
     }
 
     #[test]

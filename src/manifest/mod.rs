@@ -25,6 +25,7 @@ pub(crate) mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
@@ -43,8 +44,8 @@ pub const MAX_BYTES: usize = 1 << 20;
 pub struct Manifest {
     /// `[job.*]`, by name.
     pub(crate) jobs: Table,
-    /// `[profile.*]`, by name.
-    pub(crate) profiles: Table,
+    /// `[profile.*]`, by name; cells of a matrix share them.
+    pub(crate) profiles: Arc<Table>,
     /// `[variables]`, by name.
     variables: BTreeMap<String, Declared>,
     /// `[matrix]`.
@@ -137,7 +138,7 @@ pub(crate) fn parse_recoverable(text: &str) -> (Option<Manifest>, Vec<Problem>) 
     };
     let jobs = entries("job");
     let manifest = Manifest {
-        profiles: entries("profile"),
+        profiles: Arc::new(entries("profile")),
         variables: variables(entries("variables"), &mut decoder.problems),
         matrix: Matrix::read(entries("matrix"), &jobs, &mut decoder.problems),
         jobs,

@@ -69,10 +69,8 @@ static MATRIX: Section = Section::of(&[
     ),
     key(
         "platforms",
-        Kind::Refused(
-            "a plan is for the platform of its host; list the facts of a host of each platform in `hosts`",
-        ),
-        "Follow `hosts`.",
+        Kind::List(&Kind::Word(&["linux/amd64", "linux/arm64"])),
+        "Each takes the place of the host's own: the image is the one that the lock has for it.",
     ),
     key(
         "hosts",
