@@ -324,6 +324,59 @@ fn docker_holds_the_same() {
     });
 }
 
+/// Compose 1.29, which Debian has, is older than the key that keeps an engine from making the source of a bind; it makes none.
+fn for_compose_1(text: &str) -> String {
+    text.replace("bind:\n          create_host_path: false\n        ", "")
+}
+
+#[test]
+#[ignore = "needs a Docker engine: `benches/setup` starts one, and DOCKER_HOST says where"]
+fn compose_holds_the_same() {
+    compare_image("compose", |folder| {
+        let file = folder.join("compose.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, for_compose_1(&text)).unwrap();
+        let project = format!("ringfence-test-{}", std::process::id());
+        let compose = |args: &[&str]| {
+            let mut compose = Command::new("docker-compose");
+            compose.args(["--project-name", &project]).args(args);
+            said(compose.current_dir(folder))
+        };
+        // So that what the job says is not mixed with what the engine says of its layers.
+        let (status, _, errors) = compose(&["pull", "--quiet"]);
+        assert_eq!(status, Some(0), "{errors}");
+        compose(&["run", "--rm", "-T", "test"])
+    });
+}
+
+/// The text of a snapshot of src/export/tests.rs, in which one job says everything.
+fn everything(snapshot: &str) -> &str {
+    let (_, text) = snapshot.split_once("\n---\n").expect("a head");
+    text.split_once("\n--- not expressed").expect("losses").0
+}
+
+#[test]
+fn compose_takes_what_it_is_given() {
+    if !is_there("docker-compose") {
+        skip!("docker-compose is missing");
+    }
+    let folder = std::env::temp_dir().join(format!("ringfence-compose-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let text = for_compose_1(everything(include_str!("exports/compose.snap")));
+    std::fs::write(folder.join("compose.yaml"), &text).unwrap();
+    std::fs::write(folder.join("seccomp.json"), "{}").unwrap();
+    let mut compose = Command::new("docker-compose");
+    let (status, read, errors) = said(compose.arg("config").current_dir(&folder));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(status, Some(0), "{errors}");
+    // It prints what it has understood.
+    let services = |text: &str| {
+        let whole: serde_json::Value = serde_saphyr::from_str(text).expect("YAML");
+        whole["services"].clone()
+    };
+    assert_eq!(services(&read), services(&text));
+}
+
 #[test]
 fn kubernetes_takes_what_it_is_given() {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/kubernetes-validate");
@@ -334,10 +387,7 @@ fn kubernetes_takes_what_it_is_given() {
     let Some(validate) = found else {
         skip!("kubernetes-validate is missing (python3 -m pip install kubernetes-validate)");
     };
-    // The text that the unit test of every engine compares.
-    let snapshot = include_str!("exports/kubernetes.snap");
-    let (_, text) = snapshot.split_once("\n---\n").expect("a head");
-    let (text, _) = text.split_once("\n--- not expressed").expect("losses");
+    let text = everything(include_str!("exports/kubernetes.snap"));
     let file = std::env::temp_dir().join(format!("ringfence-kubernetes-{}.yaml", std::process::id()));
     std::fs::write(&file, text).unwrap();
     let (status, out, errors) = said(Command::new(validate).arg("--strict").arg(&file));

@@ -108,10 +108,13 @@ fn mounts(sandbox: &Sandbox<'_>) -> (Value, Value, Value) {
     for mount in &sandbox.mounts {
         let at = literal(mount.at);
         let mut bind = |source: &str, read_only: bool| {
-            volumes.push(json!({
-                "type": "bind", "source": literal(source), "target": at, "read_only": read_only,
-                "bind": { "create_host_path": false },
-            }));
+            let mut volume = json!({
+                "type": "bind", "source": literal(source), "target": at, "bind": { "create_host_path": false },
+            });
+            if read_only {
+                volume["read_only"] = true.into();
+            }
+            volumes.push(volume);
         };
         match &mount.what {
             Place::Tmpfs { size, .. } if mount.at == "/dev/shm" => shm = size.0.into(),
