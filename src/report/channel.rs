@@ -83,9 +83,9 @@ impl Channel {
                 Some(&mut control),
                 MsgFlags::MSG_CMSG_CLOEXEC,
             ) {
-                Err(Errno::EINTR) => {}
-                // A peer that died with records unread: all that will ever come has come.
-                Err(Errno::ECONNRESET) => return Ok(Received::Eof),
+                // The kernel says once that a peer has died with records unread, before what it had sent
+                // (`unix_release_sock`, `__skb_try_recv_datagram`).
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(errno),
                 Ok(message) => {
                     let mut descriptors = Vec::new();
@@ -121,6 +121,18 @@ impl From<Channel> for OwnedFd {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_arrive_from_a_peer_that_died_with_records_unread() {
+        let (here, there) = Channel::pair().unwrap();
+        there.send(Record::LayerFull, &[]).unwrap();
+        here.send(Record::Cgroup, &[]).unwrap();
+        drop(there);
+        let Ok(Received::Record(Record::LayerFull, _)) = here.receive() else {
+            panic!("another record");
+        };
+        assert!(matches!(here.receive(), Ok(Received::Eof)));
+    }
 
     #[test]
     fn records_arrive_whole_and_an_end_is_seen() {
