@@ -369,15 +369,15 @@ fn a_plan_that_changed_is_shown_with_its_surroundings() {
      namespaces   user mount pid net ipc uts cgroup time
      stop signal  15
      environment  HOME=/
-    @@ -36,7 +36,7 @@
-     
+    @@ -37,7 +37,7 @@
      with the child waiting
         1  map ids (65536 of a range of this run's own)
-    -   2  cgroup (memory 1GiB without swap, pids 128, devices closed; controllers devices v1, memory v1, pids v1)
-    +   2  cgroup (memory 2GiB without swap, pids 128, devices closed; controllers devices v1, memory v1, pids v1)
-        3  idmap . for /src (its owner becomes 65532:65532)
+        2  idmap . for /src (its owner becomes 65532:65532)
+    -   3  cgroup (memory 1GiB without swap, pids 128, devices closed; controllers devices v1, memory v1, pids v1)
+    +   3  cgroup (memory 2GiB without swap, pids 128, devices closed; controllers devices v1, memory v1, pids v1)
      
      init
+        1  unshare net
     --- plans/test+host+ci@new.plan.txt
     +++ now
     @@ -17,14 +17,14 @@

@@ -1,6 +1,6 @@
 //! The clone, the steps that need the child, and the wait until it runs.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -152,16 +152,8 @@ impl Prepared {
 impl Running {
     /// The steps that need the child, and the child's own, until its program runs.
     fn set_up(&mut self, report: &Channel) -> Result<(), LaunchError> {
-        let mut overlay = None;
-        let total = self.prepared.plan.with_child.len();
-        for index in 0..total {
-            let step = self.prepared.plan.with_child[index].clone();
-            match self.act(&step) {
-                Ok(tree) => overlay = tree.or(overlay),
-                Err(cause) => return Err(LaunchError::step("child", index, total, &step, cause)),
-            }
-        }
-        if self.prepared.plan.alone() > 0 {
+        let Prepared { plan, bound, .. } = &self.prepared;
+        if plan.alone() > 0 && stage::is_looked_at(plan, bound) {
             self.wait_until_unshared(report)?;
         }
         if self.prepared.bound.receipt {
@@ -175,16 +167,22 @@ impl Running {
                     .map_err(|errno| LaunchError::setup("namespaces of PID 1", words(errno)))?,
             ),
         };
-        let tasks: Vec<_> = self.prepared.group.iter().flat_map(Group::tasks).collect();
-        let joined = match tasks.as_slice() {
-            [] => Ok(()),
-            tasks => report.send(Record::Cgroup, tasks),
-        };
+        let is_group = |step: &ChildStep| matches!(step, ChildStep::Cgroup(_));
+        let steps = &self.prepared.plan.with_child;
+        let total = steps.len();
+        let before_go = steps.iter().position(is_group).unwrap_or(total);
+        let mut overlay = None;
+        for index in 0..before_go {
+            overlay = self.act_on(index)?.or(overlay);
+        }
         let overlay: Vec<_> = overlay.iter().map(AsFd::as_fd).collect();
-        match joined.and_then(|()| report.send(Record::Go, &overlay)) {
-            // A PID 1 that is gone has said why, or its end says enough: the reading below tells.
-            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
-            Err(errno) => return Err(LaunchError::setup("start PID 1", words(errno))),
+        send(report, Record::Go, &overlay)?;
+        for index in before_go..total {
+            self.act_on(index)?;
+        }
+        let tasks: Vec<_> = self.prepared.group.iter().flat_map(Group::tasks).collect();
+        if !tasks.is_empty() {
+            send(report, Record::Cgroup, &tasks)?;
         }
         // Costs a start nothing: while PID 1 builds the sandbox there is nothing else to do here.
         if let Some(site) = self.prepared.site.take() {
@@ -196,6 +194,14 @@ impl Running {
             self.connect(&namespaces, report)?;
         }
         self.wait_until_running(report)
+    }
+
+    /// Does one of the steps with the child; the root's overlay, if this one has mounted it.
+    fn act_on(&mut self, index: usize) -> Result<Option<OwnedFd>, LaunchError> {
+        let step = self.prepared.plan.with_child[index].clone();
+        let total = self.prepared.plan.with_child.len();
+        self.act(&step)
+            .map_err(|cause| LaunchError::step("child", index, total, &step, cause))
     }
 
     fn act(&mut self, step: &ChildStep) -> Result<Option<OwnedFd>, String> {
@@ -342,6 +348,15 @@ impl Running {
             first: Box::new(error),
             undo: undo.join("; "),
         }
+    }
+}
+
+/// Sends PID 1 a record with descriptors.
+fn send(report: &Channel, record: Record, descriptors: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
+    match report.send(record, descriptors) {
+        // A PID 1 that is gone has said why, or its end says enough: what is read next tells.
+        Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(errno) => Err(LaunchError::setup("start PID 1", words(errno))),
     }
 }
 

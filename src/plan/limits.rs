@@ -238,7 +238,7 @@ mod tests {
     fn limits_need_controllers_that_the_caller_may_use() {
         let mut sample = sample::strict();
         assert_eq!(
-            sample.plan().with_child[1].to_string(),
+            sample.plan().with_child.last().unwrap().to_string(),
             "cgroup (memory 512MiB without swap, pids 128, devices closed; controllers devices v1, memory v1, pids v1)"
         );
         sample.facts.caller = Caller::User;

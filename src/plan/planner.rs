@@ -67,17 +67,25 @@ fn drafted(given: Given<'_>, found: &mut Found) -> Plan {
             .filter(|namespace| namespaces.contains(namespace));
         init.extend(alone.map(InitStep::Unshare));
     }
+    // The launcher makes the group while PID 1 builds the root, so the later it is joined the better. But who may move a
+    // process is decided by its ids and those of the opener of the file: an ordinary user's must still be the caller's.
+    let mut join = Vec::new();
     if old_hierarchy {
-        init.push(InitStep::JoinCgroup);
+        join.push(InitStep::JoinCgroup);
+        if namespaces.contains(&Namespace::Cgroup) {
+            join.push(InitStep::Unshare(Namespace::Cgroup));
+        }
     }
+    let (join_first, join_last) = match given.as_root() {
+        true => (Vec::new(), join),
+        false => (join, Vec::new()),
+    };
+    init.extend(join_first);
     if time {
         let offsets = job.hold.time_offsets.as_ref();
         init.push(InitStep::Time(
             offsets.map_or_else(Default::default, |offsets| offsets.value),
         ));
-    }
-    if old_hierarchy && namespaces.contains(&Namespace::Cgroup) {
-        init.push(InitStep::Unshare(Namespace::Cgroup));
     }
     match given.as_root() {
         true => before_clone.extend(trees.into_iter().map(HostStep::TakeTree)),
@@ -101,14 +109,18 @@ fn drafted(given: Given<'_>, found: &mut Found) -> Plan {
     }
     init.push(InitStep::Root(root.mount));
     inside(given, mounts.places, root.writable, &mut init, found);
+    init.extend(join_last);
     if !network.is_empty() {
         init.push(InitStep::Network);
     }
 
+    // The group comes last: PID 1 needs the others to go on.
     let with_child = [ChildStep::MapIds(mapping)].into_iter();
     let with_child = with_child
-        .chain(joined.map(ChildStep::Cgroup))
-        .chain(idmap_layers);
+        .chain(idmap_layers)
+        .chain(mounts.idmaps)
+        .chain(root.with_child)
+        .chain(joined.map(ChildStep::Cgroup));
     let exec = command::exec(given, &person, found);
     let watch = limits::watch(given, found);
     let mut notices = std::mem::take(&mut found.notices);
@@ -125,7 +137,7 @@ fn drafted(given: Given<'_>, found: &mut Found) -> Plan {
         },
         namespaces,
         before_clone,
-        with_child: with_child.chain(mounts.idmaps).chain(root.with_child).collect(),
+        with_child: with_child.collect(),
         network,
         init,
         workload,

@@ -21,11 +21,11 @@ pub(crate) enum Stage {
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// PID 1 to launcher: it has made those of its namespaces that it makes alone.
+    /// PID 1 to launcher, for a receipt: it has made those of its namespaces that it makes alone.
     Unshared,
     /// Launcher to PID 1: the files by which it joins its v1 groups come with the record.
     Cgroup,
-    /// Launcher to PID 1: the id maps are written, go on.
+    /// Launcher to PID 1: the id maps are written and the trees have their owners, go on.
     Go,
     /// Launcher to PID 1: the network is made.
     Network,

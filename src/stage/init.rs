@@ -15,10 +15,10 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, write}
 
 use super::place::Places;
 use super::root::Detached;
-use super::{Bound, Child, Source, mounts, reaper, root, second_look, workload};
+use super::{Bound, Child, Source, is_looked_at, mounts, reaper, root, second_look, workload};
 use crate::plan::{InitStep, Mounted, Tree, WorkloadStep};
 use crate::profile::{Namespace, TimeOffsets};
-use crate::report::channel::{Channel, Received};
+use crate::report::channel::Received;
 use crate::report::record::{Record, Stage};
 use crate::sys;
 use crate::units::Bytes;
@@ -29,8 +29,6 @@ const SETUP_FAILED: i32 = 125;
 /// What the steps hand on to each other.
 struct Progress<'a> {
     child: Child<'a>,
-    /// The `tasks` files of the run's v1 groups.
-    tasks: Vec<OwnedFd>,
     /// File systems that must be made while those of the host are still in sight.
     detached: Detached,
     /// The root file system, once it is entered.
@@ -45,7 +43,6 @@ struct Progress<'a> {
 pub(crate) fn run(child: Child<'_>) -> ! {
     let mut progress = Progress {
         child,
-        tasks: Vec::new(),
         detached: Detached::default(),
         places: None,
         layers: Vec::new(),
@@ -71,7 +68,7 @@ fn prepare(progress: &mut Progress<'_>) -> Result<(), Failure> {
     let alone = plan.alone();
     for (index, step) in plan.init.iter().enumerate() {
         if index == alone {
-            wait_for_launcher(progress, alone > 0).map_err(at_start)?;
+            wait_for_go(progress, alone > 0).map_err(at_start)?;
         }
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         act(step, progress).map_err(|errno| (Stage::Init, index, errno))?;
@@ -106,32 +103,22 @@ fn look_again(progress: &mut Progress<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Until here PID 1 needs nothing of the launcher; it may have made namespaces, which the launcher reads then.
-fn wait_for_launcher(progress: &mut Progress<'_>, unshared: bool) -> Result<(), Errno> {
-    let report = &progress.child.report;
-    if unshared {
-        report.send(Record::Unshared, &[])?;
+/// Until here PID 1 needs nothing of the launcher; it may have made namespaces, which the launcher may want to look at.
+fn wait_for_go(progress: &mut Progress<'_>, unshared: bool) -> Result<(), Errno> {
+    let child = &progress.child;
+    if unshared && is_looked_at(child.plan, child.bound) {
+        child.report.send(Record::Unshared, &[])?;
     }
-    loop {
-        match report.receive()? {
-            Received::Record(Record::Cgroup, tasks) => progress.tasks = tasks,
-            Received::Record(Record::Go, mut tree) => {
-                progress.detached.overlay = tree.pop();
-                break;
-            }
-            // The launcher died before the maps were written.
-            Received::Record(..) | Received::Eof => sys::process::exit_now(SETUP_FAILED),
-        }
-    }
+    progress.detached.overlay = wait_for(progress, Record::Go)?.pop();
     sys::process::umask(0o022);
     Ok(())
 }
 
-/// The launcher has a network made while the steps before this one are taken.
-fn wait_for_network(report: &Channel) -> Result<(), Errno> {
-    match report.receive()? {
-        Received::Record(Record::Network, _) => Ok(()),
-        // The launcher died, or gave up and says itself why.
+/// The descriptors that come with the launcher's next record.
+fn wait_for(progress: &Progress<'_>, expected: Record) -> Result<Vec<OwnedFd>, Errno> {
+    match progress.child.report.receive()? {
+        Received::Record(record, descriptors) if record == expected => Ok(descriptors),
+        // The launcher died before it had done its part.
         Received::Record(..) | Received::Eof => sys::process::exit_now(SETUP_FAILED),
     }
 }
@@ -143,7 +130,7 @@ fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
         InitStep::JoinCgroup => {
             // "0" is the writing thread itself: unlike a pid it needs no search and, for a lone thread, no
             // grace period of the kernel (Documentation/admin-guide/cgroup-v1/cgroups.rst).
-            for tasks in progress.tasks.drain(..) {
+            for tasks in wait_for(progress, Record::Cgroup)? {
                 write(tasks, b"0")?;
             }
             Ok(())
@@ -176,7 +163,7 @@ fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
         InitStep::PrivateMounts => root::make_private(),
         InitStep::Hostname(name) => sethostname(name.as_str()),
         InitStep::Loopback => sys::process::loopback_up(),
-        InitStep::Network => wait_for_network(&progress.child.report),
+        InitStep::Network => wait_for(progress, Record::Network).map(drop),
         InitStep::Root(kind) => {
             let detached = &mut progress.detached;
             let trees = &mut progress.child.trees;
