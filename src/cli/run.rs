@@ -13,7 +13,7 @@ use super::project::Project;
 use super::settings::Settings;
 use super::survey::{Survey, survey, values};
 use super::{print, say};
-use crate::launch::{self, Context, Ended, Exit, LaunchError};
+use crate::launch::{self, Context, Ended, Exit, LaunchError, Published};
 use crate::net::bridge::Networks;
 use crate::plan::{self, Plan, Request};
 use crate::profile::{self, Explained, Explanation, Job};
@@ -95,7 +95,14 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         claims: &[],
     };
     let started = launch::prepare(plan.clone(), context).and_then(|prepared| prepared.start());
-    let exit = started.map_err(|error| located(error, &project, &job))?.wait();
+    let running = started.map_err(|error| located(error, &project, &job))?;
+    for port in running.published().iter().filter(|port| port.chosen) {
+        let Published { at, protocol, to, .. } = port;
+        say(&format!(
+            "ringfence: published: {at} ({protocol}, to {to} inside)"
+        ));
+    }
+    let exit = running.wait();
     Ok(finish(&project, &job, &plan, &exit, report))
 }
 

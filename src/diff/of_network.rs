@@ -21,6 +21,15 @@ impl Held {
                     };
                     self.put_else("network.interface", measure, none(), None);
                 }
+                NetworkStep::Pasta => {
+                    let measure = Measure::state(1, "without other jobs");
+                    self.put_else("network.interface", measure, none(), None);
+                }
+                NetworkStep::Publish { at, to, protocol } => {
+                    let measure = Measure::given([format!("{at} of the host, to {protocol} {to} inside")]);
+                    let key = format!("network.publish.\"{at}\"");
+                    self.put_else(key, measure, Measure::given([]), None);
+                }
                 // How the interface comes to be of use.
                 NetworkStep::Loopback | NetworkStep::Addresses => {}
             }

@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) use self::error::{LaunchError, io_words, words};
 pub(crate) use self::ids::RangeConfig;
+pub(crate) use self::network::Published;
 pub(crate) use self::own_file::keep_from_job;
 pub(crate) use self::prepare::{Context, prepare};
 pub(crate) use self::run_dir::RunDir;
@@ -77,6 +78,8 @@ pub(crate) struct Exit {
     pub(crate) verified: bool,
     /// The answers to what was asked instead of running the job, in the order of the claims.
     pub(crate) answers: Vec<i32>,
+    /// Ports of the host that led inside.
+    pub(crate) published: Vec<Published>,
     /// What went wrong while everything was undone; the job's end is reported all the same.
     pub(crate) undo: Vec<String>,
 }

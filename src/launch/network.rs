@@ -1,12 +1,18 @@
 //! The plan's network steps: those of the host by this process, those inside by an agent, while PID 1 works.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::error::{LaunchError, words};
+use nix::errno::Errno;
+
+use super::error::{LaunchError, io_words, words};
 use super::start::Running;
-use crate::net::agent::{Act, Agent, Namespaces};
+use crate::manifest::grammar::sockets;
+use crate::net::agent::{Act, Agent, Interface, Namespaces};
 use crate::net::bridge::Member;
+use crate::net::pasta::{self, Pasta};
+use crate::net::publish::{Door, Porter};
 use crate::plan::NetworkStep;
+use crate::profile::Protocol;
 use crate::report::channel::Channel;
 use crate::report::record::Record;
 use crate::sys::fork;
@@ -14,11 +20,35 @@ use crate::sys::fork;
 /// What a run has of a network.
 #[derive(Default)]
 pub(super) struct Reach {
+    interface: Option<Interface>,
     /// As root: its place on a network of the host.
     member: Option<Member>,
+    /// As an ordinary user: what stands between the job and the host.
+    pasta: Option<Pasta>,
+    /// Sockets of the host, until their porter has them.
+    doors: Vec<Door>,
+    porter: Option<Porter>,
     /// Sockets of the job's network namespace, in the order of the steps that opened them.
     sockets: Vec<OwnedFd>,
+    /// Ports of the host that lead inside.
+    published: Vec<Published>,
 }
+
+/// A port of the host that leads inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Its address and port.
+    pub(crate) at: std::net::SocketAddr,
+    /// Its protocol.
+    pub(crate) protocol: Protocol,
+    /// The port inside.
+    pub(crate) to: u16,
+    /// The port is one that was free: the manifest names none.
+    pub(crate) chosen: bool,
+}
+
+/// The number that a job has which is alone with its addresses.
+const ALONE: u8 = 2;
 
 impl Running {
     /// Takes the network steps, then lets PID 1 go on.
@@ -32,66 +62,135 @@ impl Running {
         };
         let mut inside = Vec::new();
         for (index, step) in steps.iter().enumerate() {
-            let act = self
-                .act_on_host(step, namespaces)
-                .map_err(|cause| failed(index, cause))?;
-            inside.extend(act.map(|act| (index, act)));
+            let act = self.act_on_host(step, namespaces);
+            inside.extend(act.map_err(|cause| failed(index, cause))?.map(|act| (index, act)));
         }
         let (numbers, acts): (Vec<usize>, Vec<Act>) = inside.into_iter().unzip();
-        let agent = Agent::start(namespaces, &acts)
-            .map_err(|errno| LaunchError::setup("enter the job's network", words(errno)))?;
-        self.wait_for(&agent)?;
+        let setup = |errno| LaunchError::setup("in the job's network", words(errno));
+        let agent = Agent::start(namespaces, &acts).map_err(setup)?;
+        if let (Some(interface), true) = (self.reach.interface, steps.contains(&NetworkStep::Pasta)) {
+            let pasta = Pasta::start(&agent, interface.subnet, interface.number);
+            self.reach.pasta = Some(pasta.map_err(|cause| failed(0, cause))?);
+        }
+        let waits: Vec<BorrowedFd<'_>> = std::iter::once(agent.as_fd())
+            .chain(self.reach.pasta.iter().map(AsFd::as_fd))
+            .collect();
+        if self.wait_for(&waits)? == 1 {
+            // The agent waits for an interface that does not come any more.
+            let cause = self.reach.pasta.as_mut().map(Pasta::last_words);
+            return Err(failed(0, cause.unwrap_or_default()));
+        }
         self.reach.sockets = agent.finish().map_err(|failure| match failure.act {
             Some(act) => failed(numbers[act], failure.cause),
             None => LaunchError::setup("in the job's network", failure.cause),
         })?;
+        let doors = std::mem::take(&mut self.reach.doors);
+        if let (Some(interface), false) = (self.reach.interface, doors.is_empty()) {
+            let addresses = interface
+                .subnet
+                .addresses(interface.number)
+                .map(|(address, _)| address);
+            let porter = Porter::start(namespaces, doors, &addresses);
+            self.reach.porter =
+                Some(porter.map_err(|errno| LaunchError::setup("published ports", words(errno)))?);
+        }
         match report.send(Record::Network, &[]) {
             // A PID 1 that is gone has said why, or its end says enough.
-            Ok(()) | Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET) => Ok(()),
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
             Err(errno) => Err(LaunchError::setup("start PID 1", words(errno))),
         }
     }
 
     /// Takes a step of the host's side; one of the inside is what the agent is to do.
     fn act_on_host(&mut self, step: &NetworkStep, namespaces: &Namespaces) -> Result<Option<Act>, String> {
+        let reach = &mut self.reach;
         match step {
             NetworkStep::Join { name } => {
-                let job = &self.prepared.plan.job;
-                self.reach.member = Some(self.prepared.networks.join(name.as_deref(), job)?);
-                Ok(None)
+                let member = self
+                    .prepared
+                    .networks
+                    .join(name.as_deref(), &self.prepared.plan.job)?;
+                reach.interface = Some(Interface {
+                    subnet: member.subnet(),
+                    number: member.number(),
+                    tap: None,
+                    ipv6: true,
+                });
+                reach.member = Some(member);
             }
-            NetworkStep::Port { alone } => self.member()?.plug(namespaces.net(), *alone).map(|()| None),
-            NetworkStep::Loopback => Ok(Some(Act::Loopback)),
+            NetworkStep::Port { alone } => {
+                let member = reach.member.as_ref().ok_or("no network was joined")?;
+                member.plug(namespaces.net(), *alone)?;
+            }
+            NetworkStep::Pasta => {
+                let (subnet, ipv6) = self.prepared.networks.apart()?;
+                reach.interface = Some(Interface {
+                    subnet,
+                    number: ALONE,
+                    tap: Some(pasta::MTU),
+                    ipv6,
+                });
+            }
+            NetworkStep::Publish { at, to, protocol } => reach.publish(at, *to, *protocol)?,
+            NetworkStep::Loopback => return Ok(Some(Act::Loopback)),
             NetworkStep::Addresses => {
-                let member = self.member()?;
-                Ok(Some(Act::Interface(member.subnet(), member.number())))
+                let interface = reach.interface.ok_or("there is no interface")?;
+                return Ok(Some(Act::Interface(interface)));
             }
         }
+        Ok(None)
     }
 
-    fn member(&self) -> Result<&Member, String> {
-        self.reach
-            .member
-            .as_ref()
-            .ok_or_else(|| "no network was joined".to_owned())
+    /// The ports of the host that lead inside.
+    pub(crate) fn published(&self) -> &[Published] {
+        &self.reach.published
     }
 }
 
 impl Reach {
-    /// Leaves the network, by a process that outlives this one: the kernel takes its time to remove a link, and nobody has
-    /// to wait for that. What it cannot remove, or is killed over, a later command does.
+    /// Opens the sockets of the host that `at` names, for the ports inside from `to` on.
+    fn publish(&mut self, at: &str, to: u16, protocol: Protocol) -> Result<(), String> {
+        let sockets = sockets(at).ok_or("not an address and port of the host")?;
+        for (socket, to) in sockets.into_iter().zip(to..=u16::MAX) {
+            let open = match protocol {
+                Protocol::Tcp => Door::tcp,
+                Protocol::Udp => Door::udp,
+            };
+            let door =
+                open(socket, to).map_err(|error| format!("port {}: {}", socket.port(), io_words(&error)))?;
+            self.published.push(Published {
+                at: door.at,
+                protocol,
+                to,
+                chosen: socket.port() == 0,
+            });
+            self.doors.push(door);
+        }
+        Ok(())
+    }
+
+    /// Ends what serves the job, and leaves the network by a process that outlives this one: the kernel takes its time to
+    /// remove a link, and nobody has to wait for that. What that cannot remove, or is killed over, a later command does.
     ///
     /// # Errors
-    /// When that process cannot be made.
+    /// What could not be ended.
     pub(super) fn leave(self) -> Result<(), String> {
-        let Reach { member, sockets } = self;
         // They keep the network namespace.
-        drop(sockets);
-        let Some(member) = member else { return Ok(()) };
-        let left = fork::outlive(|| {
-            // There is nobody to tell any more; the next sweep tries again, and tells.
-            member.leave().ok();
+        drop((self.sockets, self.doors));
+        let of = |what: &str, errno: Errno| format!("{what}: {}", words(errno));
+        let porter = self.porter.map_or(Ok(()), |porter| {
+            porter.end().map_err(|errno| of("published ports", errno))
         });
-        left.map_err(|errno| format!("leave the network: {}", words(errno)))
+        let pasta = self
+            .pasta
+            .map_or(Ok(()), |pasta| pasta.end().map_err(|errno| of("pasta", errno)));
+        let left = self.member.map_or(Ok(()), |member| {
+            let leave = || {
+                // There is nobody to tell any more; the next sweep tries again, and tells.
+                member.leave().ok();
+            };
+            fork::outlive(leave).map_err(|errno| of("leave the network", errno))
+        });
+        porter.and(pasta).and(left)
     }
 }

@@ -249,7 +249,7 @@ impl Running {
 
     /// Waits until PID 1 has made its own namespaces; its other steps wait for this process.
     fn wait_until_unshared(&self, report: &Channel) -> Result<(), LaunchError> {
-        self.wait_for(report)?;
+        self.wait_for(&[report.as_fd()])?;
         match self.receive(report)? {
             Received::Record(Record::Unshared, _) => Ok(()),
             Received::Record(..) => Err(LaunchError::setup("report of PID 1", "an unexpected record")),
@@ -264,7 +264,7 @@ impl Running {
         loop {
             // Once it is ready nothing holds it up any more: a signal that comes now is the job's.
             if !ready || !self.prepared.bound.probes.is_empty() {
-                self.wait_for(report)?;
+                self.wait_for(&[report.as_fd()])?;
             }
             match self.receive(report)? {
                 Received::Record(Record::Terminal, mut master) => {
@@ -315,20 +315,19 @@ impl Running {
         Err(LaunchError::from_record(plan, &program, stage, index, errno))
     }
 
-    /// Waits for an answer; an interrupt of the caller ends the set-up.
-    pub(super) fn wait_for(&self, answer: &impl AsFd) -> Result<(), LaunchError> {
+    /// Waits for an answer, and says by which of these it comes; an interrupt of the caller ends the set-up.
+    pub(super) fn wait_for(&self, answers: &[BorrowedFd<'_>]) -> Result<usize, LaunchError> {
         loop {
-            let mut watched = [
-                PollFd::new(answer.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.prepared.signals.as_fd(), PollFlags::POLLIN),
-            ];
+            let watched = std::iter::once(self.prepared.signals.as_fd()).chain(answers.iter().copied());
+            let mut watched: Vec<_> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut watched, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(LaunchError::setup("wait for PID 1", words(errno))),
                 Ok(_) => {}
             }
-            if watched[0].revents().is_some_and(|events| !events.is_empty()) {
-                return Ok(());
+            let happened = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+            if let Some(index) = watched[1..].iter().position(happened) {
+                return Ok(index);
             }
             while let Ok(Some(info)) = self.prepared.signals.read_signal() {
                 if signals::ends(info.ssi_signo.cast_signed()) {

@@ -289,6 +289,7 @@ impl Running {
         if let Some(scratch) = self.prepared.scratch.take() {
             undo.extend(scratch.remove().err());
         }
+        let published = self.published().to_vec();
         undo.extend(self.reach.leave().err());
         let (status, cpu_us, max_rss) = match waited {
             Ok(ended) => (
@@ -316,6 +317,7 @@ impl Running {
             namespaces: self.namespaces,
             verified: self.verified,
             answers: self.answers,
+            published,
             undo,
         }
     }

@@ -4,8 +4,8 @@
 //! (user_namespaces(7)), and none outside. The job itself never has these.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -35,7 +35,8 @@ const MOST: usize = 8;
 /// The longest words of a failure, in bytes.
 const WORDS: usize = 1024;
 
-/// In the place of a failed act's number: all are done.
+/// In the place of a failed act's number: it is inside; and all are done.
+const INSIDE: u8 = u8::MAX - 1;
 const DONE: u8 = u8::MAX;
 
 /// One thing to do inside; the order is the plan's.
@@ -44,11 +45,24 @@ pub(crate) enum Act {
     /// Bring the loopback interface up.
     Loopback,
     /// Give the job's interface its addresses, bring it up, and lead everything to the network's gateway.
-    Interface(Subnet, Number),
+    Interface(Interface),
     /// Load a text of nftables.
     Rules(String),
     /// Open sockets of this namespace, for the launcher; what cannot be opened is said in words.
     Open(fn() -> Result<Vec<OwnedFd>, String>),
+}
+
+/// The job's interface.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interface {
+    /// The network's addresses.
+    pub(crate) subnet: Subnet,
+    /// The job's number among them.
+    pub(crate) number: Number,
+    /// It is a tap device that another process makes, a little later, and the most that it takes at once, in bytes.
+    pub(crate) tap: Option<u32>,
+    /// Whether IPv6 leads anywhere: what does not is refused at once, where a gateway could not say so.
+    pub(crate) ipv6: bool,
 }
 
 /// The namespaces of a job that matter here. They are taken before PID 1 closes itself to others.
@@ -84,7 +98,7 @@ impl Namespaces {
 
     /// Moves this process into both, and keeps of its capabilities there what the acts need; programs that it executes get
     /// one of them.
-    fn enter(&self) -> Result<(), Errno> {
+    pub(super) fn enter(&self) -> Result<(), Errno> {
         setns(self.user.as_fd(), CloneFlags::CLONE_NEWUSER)?;
         setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET)?;
         capability::set(ADMIN | BIND_SERVICE, ADMIN)?;
@@ -108,10 +122,10 @@ pub(crate) struct Failure {
 }
 
 impl Agent {
-    /// Starts to do `acts` inside; the child dies with this process.
+    /// Starts to do `acts` inside, and returns when it is there; the child dies with this process.
     ///
     /// # Errors
-    /// EBUSY when this process has threads; EAGAIN at a limit of processes.
+    /// EBUSY when this process has threads; EAGAIN at a limit of processes; EPERM for namespaces of another owner.
     pub(crate) fn start(namespaces: &Namespaces, acts: &[Act]) -> Result<Agent, Errno> {
         let (answer, theirs) = socketpair(
             AddressFamily::Unix,
@@ -120,20 +134,38 @@ impl Agent {
             SockFlag::SOCK_CLOEXEC,
         )?;
         let pid = fork::run(|| {
-            let (number, words, opened) = match work(namespaces, acts) {
+            let entered = namespaces
+                .enter()
+                .and_then(|()| Netlink::open())
+                .and_then(|netlink| say(theirs.as_fd(), INSIDE, "", &[]).map(|()| netlink));
+            let mut netlink = match entered {
+                Ok(netlink) => netlink,
+                Err(errno) => return u8::try_from(errno as i32).unwrap_or(u8::MAX),
+            };
+            let (number, words, opened) = match work(&mut netlink, acts) {
                 Ok(opened) => (DONE, String::new(), opened),
                 Err((number, words)) => (number, words, Vec::new()),
             };
             u8::from(say(theirs.as_fd(), number, &words, &opened).is_err())
         })?;
-        Ok(Agent { pid, answer })
+        drop(theirs);
+        match hear(answer.as_fd())? {
+            Some(_) => Ok(Agent { pid, answer }),
+            // Its exit code is then the error, which the second byte of a status holds (wait(2)).
+            None => Err(Errno::from_raw(process::wait(pid)?.status >> 8)),
+        }
+    }
+
+    /// Its number: who may look at it finds the job's namespaces by that.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// Waits until everything is done; the sockets that were opened, in their order.
     pub(crate) fn finish(self) -> Result<Vec<OwnedFd>, Failure> {
         let own = |errno: Errno| Failure {
             act: None,
-            cause: errno.desc().to_owned(),
+            cause: errno.desc().to_lowercase(),
         };
         let heard = hear(self.answer.as_fd());
         process::wait(self.pid).map_err(own)?;
@@ -159,43 +191,50 @@ impl AsFd for Agent {
 }
 
 /// Does everything, inside; the number of what failed and why.
-fn work(namespaces: &Namespaces, acts: &[Act]) -> Result<Vec<OwnedFd>, (u8, String)> {
-    let words = |errno: Errno| errno.desc().to_owned();
-    let mut netlink = namespaces
-        .enter()
-        .and_then(|()| Netlink::open())
-        .map_err(|errno| (0, format!("enter the job's network: {}", words(errno))))?;
+fn work(netlink: &mut Netlink, acts: &[Act]) -> Result<Vec<OwnedFd>, (u8, String)> {
+    let words = |errno: Errno| errno.desc().to_lowercase();
     let mut opened = Vec::new();
     for (number, act) in acts.iter().enumerate() {
         let done = match act {
-            Act::Loopback => link::up(&mut netlink, "lo").map_err(words),
-            Act::Interface(subnet, number) => interface(&mut netlink, *subnet, *number),
+            Act::Loopback => link::up(netlink, "lo").map_err(words),
+            Act::Interface(wanted) => interface(netlink, wanted),
             Act::Rules(text) => nft::load(text),
             Act::Open(open) => open().map(|sockets| opened.extend(sockets)),
         };
-        done.map_err(|cause| (u8::try_from(number).unwrap_or(DONE - 1), cause))?;
+        done.map_err(|cause| (u8::try_from(number).unwrap_or(INSIDE - 1), cause))?;
     }
     Ok(opened)
 }
 
-fn interface(netlink: &mut Netlink, subnet: Subnet, number: Number) -> Result<(), String> {
-    let words = |errno: Errno| errno.desc().to_owned();
-    let link = link::find(netlink, INTERFACE)
-        .map_err(words)?
-        .ok_or("it is not there")?;
+/// How often the interface is looked for that another process makes, each a millisecond after the other.
+const LOOKS: u32 = 10_000;
+
+fn interface(netlink: &mut Netlink, wanted: &Interface) -> Result<(), String> {
+    let words = |errno: Errno| errno.desc().to_lowercase();
+    let mut looks = if wanted.tap.is_some() { LOOKS } else { 1 };
+    let link = loop {
+        looks -= 1;
+        match link::find(netlink, INTERFACE).map_err(words)? {
+            Some(link) => break link,
+            None if looks == 0 => return Err("it is not there".to_owned()),
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
     let ipv6 = route::has_ipv6();
     if ipv6 {
         sysctl::only_given_ipv6(INTERFACE).map_err(|error| error.to_string())?;
     }
-    let fits = |address: &IpAddr| ipv6 || address.is_ipv4();
-    for (address, length) in subnet.addresses(number) {
-        if fits(&address) {
+    for (address, length) in wanted.subnet.addresses(wanted.number) {
+        if ipv6 || address.is_ipv4() {
             route::add_address(netlink, link.index, address, length).map_err(words)?;
         }
     }
+    if let Some(mtu) = wanted.tap {
+        link::set_mtu(netlink, INTERFACE, mtu).map_err(words)?;
+    }
     link::up(netlink, INTERFACE).map_err(words)?;
-    for (gateway, _) in subnet.addresses(GATEWAY) {
-        if fits(&gateway) {
+    for (gateway, _) in wanted.subnet.addresses(GATEWAY) {
+        if ipv6 && wanted.ipv6 || gateway.is_ipv4() {
             route::add_default(netlink, gateway).map_err(words)?;
         }
     }

@@ -109,6 +109,21 @@ impl Networks {
         })
     }
 
+    /// Addresses for a job that is on no network of the host, and whether IPv6 leads anywhere from here.
+    ///
+    /// # Errors
+    /// When the pool has none that this host does not use.
+    pub(crate) fn apart(&self) -> Result<(Subnet, bool), String> {
+        let mut netlink = Netlink::open().map_err(words)?;
+        let ipv4 = route::routes(&mut netlink, AddressFamily::Inet).map_err(words)?;
+        let subnet = self.free_subnet(&self.bridge_name(""), &ipv4)?;
+        let ipv6 = match route::has_ipv6() {
+            true => route::routes(&mut netlink, AddressFamily::Inet6).map_err(words)?,
+            false => Vec::new(),
+        };
+        Ok((subnet, !ways_out(&mut netlink, &ipv6)?.is_empty()))
+    }
+
     /// Removes what dead runs have left, and bridges without a job; what could not be removed is said.
     pub(crate) fn sweep(&self) -> Vec<String> {
         let mut left = Vec::new();

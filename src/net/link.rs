@@ -95,6 +95,15 @@ pub(super) fn up(netlink: &mut Netlink, name: &str) -> Result<(), Errno> {
     netlink.change(Message::NewLink(message), 0)
 }
 
+/// Sets the largest packet of a link, in bytes.
+///
+/// # Errors
+/// EINVAL when its kind takes no such packets.
+pub(super) fn set_mtu(netlink: &mut Netlink, name: &str, mtu: u32) -> Result<(), Errno> {
+    let message = of(plain(name, mtu));
+    netlink.change(Message::NewLink(message), 0)
+}
+
 /// Removes a link, and with it the other end of a pair. It returns when it is gone, some ten milliseconds later.
 ///
 /// # Errors
@@ -147,7 +156,7 @@ fn ask(netlink: &mut Netlink, message: LinkMessage) -> Result<Option<Link>, Errn
     }
 }
 
-/// What every new link of ours has.
+/// What every link of ours has.
 fn plain(name: &str, mtu: u32) -> Vec<LinkAttribute> {
     vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::Mtu(mtu)]
 }

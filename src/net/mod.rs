@@ -11,9 +11,12 @@ mod lease;
 mod link;
 mod netlink;
 pub(crate) mod nft;
+pub(crate) mod pasta;
 mod pool;
+pub(crate) mod publish;
 mod route;
 mod subnet;
 mod sysctl;
+mod trusted;
 
 pub(crate) use self::pool::Pool;

@@ -1,20 +1,17 @@
 //! One transaction of nftables: `nft -f -` (nft(8)).
 
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Where distributions put it. Never looked up in PATH, which the caller of a run as root may not choose.
+use super::trusted;
+
+/// Where distributions put it.
 const PLACES: [&str; 3] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
 
 /// nft(8), if it is installed and root's own.
 pub(crate) fn program() -> Option<&'static Path> {
-    let is_roots = |path: &&Path| {
-        path.metadata()
-            .is_ok_and(|seen| seen.is_file() && seen.uid() == 0 && seen.mode() & 0o022 == 0)
-    };
-    PLACES.into_iter().map(Path::new).find(is_roots)
+    trusted::program(&PLACES)
 }
 
 /// Loads a text into the tables of this process's network namespace: all of it or nothing.

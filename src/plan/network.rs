@@ -34,14 +34,21 @@ pub(super) fn steps(given: Given<'_>) -> Vec<NetworkStep> {
     let Network::Bridge(bridge) = &given.job.hold.network.value else {
         return Vec::new();
     };
-    let name = bridge.name.as_ref().map(|name| name.value.clone());
-    let alone = name.is_none();
-    vec![
-        NetworkStep::Join { name },
-        NetworkStep::Port { alone },
-        NetworkStep::Loopback,
-        NetworkStep::Addresses,
-    ]
+    let mut steps = Vec::new();
+    if given.as_root() {
+        let name = bridge.name.as_ref().map(|name| name.value.clone());
+        let alone = name.is_none();
+        steps.extend([NetworkStep::Join { name }, NetworkStep::Port { alone }]);
+    } else {
+        steps.push(NetworkStep::Pasta);
+    }
+    steps.extend(bridge.publish.iter().map(|(at, publish)| NetworkStep::Publish {
+        at: at.clone(),
+        to: publish.value.to,
+        protocol: publish.value.protocol,
+    }));
+    steps.extend([NetworkStep::Loopback, NetworkStep::Addresses]);
+    steps
 }
 
 /// Whether `/sys` is mounted. A user namespace may mount sysfs only with a network namespace of its own.

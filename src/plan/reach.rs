@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::FromKeys;
 use super::plain::Plain;
+use crate::profile::Protocol;
 
 /// Done while PID 1 builds the sandbox, which waits for the last of them ([`super::InitStep::Network`]): by the launcher,
 /// or inside the job's network namespace by a child of the launcher's that has no rights elsewhere.
@@ -25,6 +26,18 @@ pub enum NetworkStep {
         /// The port reaches the host alone, not the other jobs on the bridge.
         alone: bool,
     },
+    /// Have pasta(1) make the job's interface and send what the job sends, as the caller: an ordinary user's way.
+    Pasta,
+    /// Have sockets of the host whose callers are led to the job; they are opened here, so that one that is taken ends the
+    /// run before the job starts.
+    Publish {
+        /// Their address and ports, as the manifest has them; port 0 is any that is free.
+        at: String,
+        /// The first of the ports inside.
+        to: u16,
+        /// Their protocol.
+        protocol: Protocol,
+    },
     /// Inside: bring the loopback interface up.
     Loopback,
     /// Inside: give the job's interface its addresses, and lead everything to the host.
@@ -42,6 +55,10 @@ impl Display for NetworkStep {
             NetworkStep::Port { alone: false } => {
                 f.write_str("eth0 (a port of its bridge, with its other jobs)")
             }
+            NetworkStep::Pasta => f.write_str("eth0 (by pasta: the job's connections are the caller's)"),
+            NetworkStep::Publish { at, to, protocol } => {
+                write!(f, "publish {} ({protocol}, to {to} inside)", Plain(at))
+            }
             NetworkStep::Loopback => f.write_str("loopback up"),
             NetworkStep::Addresses => f.write_str("eth0 up (IPv4 and IPv6, the host is its gateway)"),
         }
@@ -51,9 +68,11 @@ impl Display for NetworkStep {
 impl FromKeys for NetworkStep {
     fn keys(&self) -> Vec<String> {
         let key = match self {
+            NetworkStep::Publish { at, .. } => return vec![format!("network.publish.\"{at}\"")],
             NetworkStep::Join { name: Some(_) } | NetworkStep::Port { alone: false } => "network.name",
             NetworkStep::Join { name: None }
             | NetworkStep::Port { alone: true }
+            | NetworkStep::Pasta
             | NetworkStep::Loopback
             | NetworkStep::Addresses => "network.mode",
         };

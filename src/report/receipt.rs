@@ -7,9 +7,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::verdict::{End, Hit, Verdict, end};
-use crate::launch::Exit;
+use crate::launch::{Exit, Published};
 use crate::plan::{InitStep, Mounted, Plan, WorkloadStep};
-use crate::profile::Namespace;
+use crate::profile::{Namespace, Protocol};
 
 /// The version of the receipt's format.
 const SCHEMA: u32 = 1;
@@ -38,6 +38,8 @@ pub(crate) struct Receipt {
     enforced: Vec<Protection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    published: Vec<Port>,
     not_applied: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     started: Option<f64>,
@@ -81,6 +83,27 @@ pub(crate) fn plan_digest(plan: &Plan) -> Result<String, serde_json::Error> {
         .fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}")))
 }
 
+/// A port of the host that led inside.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Port {
+    address: std::net::IpAddr,
+    port: u16,
+    protocol: Protocol,
+    to: u16,
+}
+
+impl Port {
+    fn of(published: &Published) -> Port {
+        Port {
+            address: published.at.ip(),
+            port: published.at.port(),
+            protocol: published.protocol,
+            to: published.to,
+        }
+    }
+}
+
 impl Receipt {
     /// The receipt of a job that never started.
     pub(crate) fn refused(job: Option<&str>, verdict: Verdict, exit_code: u8, error: String) -> Receipt {
@@ -97,6 +120,7 @@ impl Receipt {
             usage: None,
             enforced: Vec::new(),
             network: None,
+            published: Vec::new(),
             not_applied: Vec::new(),
             started: None,
             ended: None,
@@ -148,6 +172,7 @@ impl Receipt {
             } else {
                 "host"
             }),
+            published: exit.published.iter().map(Port::of).collect(),
             not_applied: plan
                 .notices
                 .iter()

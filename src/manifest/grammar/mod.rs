@@ -16,7 +16,7 @@ pub(crate) use self::kernel::{
 pub(crate) use self::names::{
     argument, environment_name, hostname, image, name, user, variable_name, variable_text,
 };
-pub(crate) use self::network::{hosts, socket};
+pub(crate) use self::network::{hosts, socket, sockets};
 pub(crate) use self::paths::{bind_source, forbidden_source, mount_place, path, workdir};
 
 use crate::problem::codes;
