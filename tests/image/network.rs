@@ -77,6 +77,25 @@ fn a_token_that_expires_is_fetched_again() {
 }
 
 #[test]
+fn a_token_is_not_sent_when_its_time_is_over() {
+    let (registry, folder) = (Registry::start(), Folder::new("over"));
+    let layer = large();
+    registry.push("x", "latest", &arch(), std::slice::from_ref(&layer), "{}");
+    registry.ask_for_token(&format!("http://{}/token", registry.host), None);
+    registry.let_tokens_live(1);
+    // The layer's second request comes when the token is over: a new one is had first, and not after a refusal.
+    registry.fault(&digest(&layer.blob), Fault::BusyOnce("2".to_owned()));
+    pull(&folder, &format!("{}/x", registry.host)).unwrap();
+    let paths = registry.paths();
+    let from = paths.iter().position(|path| path.ends_with(&digest(&layer.blob)));
+    let then: Vec<bool> = paths[from.unwrap()..]
+        .iter()
+        .map(|path| path.starts_with("/token"))
+        .collect();
+    assert_eq!(then, [false, true, false], "{paths:#?}");
+}
+
+#[test]
 fn a_busy_registry_says_when_to_come_back() {
     let (registry, folder) = (Registry::start(), Folder::new("busy"));
     registry.push("x", "latest", &arch(), &small(), "{}");

@@ -65,6 +65,8 @@ struct State {
     realm: Option<String>,
     /// The credential that the token service wants (`Basic` …); anyone when none.
     login: Option<String>,
+    /// How many seconds a token is said to be good for; 300 when none.
+    token_seconds: Option<u64>,
     /// How many requests a token is good for, and what is left of the last one.
     token_life: Option<(u32, u32)>,
 }
@@ -245,6 +247,11 @@ impl Registry {
         state.login = login.map(str::to_owned);
     }
 
+    /// Every token is said to be good for so many seconds.
+    pub fn let_tokens_live(&self, seconds: u64) {
+        self.state.lock().unwrap().token_seconds = Some(seconds);
+    }
+
     /// Every token is good for so many requests.
     pub fn let_tokens_expire(&self, after: u32) {
         self.state.lock().unwrap().token_life = Some((after, 0));
@@ -332,7 +339,11 @@ fn answer(stream: &mut TcpStream, state: &Mutex<State>, stop: &AtomicBool, reque
             return send(stream, 401, &[], b"{}");
         }
         state.token_life = state.token_life.map(|(life, _)| (life, life));
-        return send(stream, 200, &[], br#"{"token":"secret-token","expires_in":300}"#);
+        let answer = format!(
+            r#"{{"token":"secret-token","expires_in":{}}}"#,
+            state.token_seconds.unwrap_or(300)
+        );
+        return send(stream, 200, &[], answer.as_bytes());
     }
     let expired = match &mut state.token_life {
         Some((_, 0)) => true,

@@ -1,5 +1,8 @@
 //! `WWW-Authenticate`: how a registry says where a token is to be had (RFC 9110, 11.6.1; distribution token specification).
 
+use ureq::http::HeaderMap;
+use ureq::http::header::WWW_AUTHENTICATE;
+
 /// What a registry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
@@ -15,9 +18,15 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
+    /// What the answer with these headers asks for; none when it asks for nothing that is known.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Challenge> {
+        let lines = headers.get_all(WWW_AUTHENTICATE).iter();
+        Challenge::choose(lines.filter_map(|line| line.to_str().ok()))
+    }
+
     /// Reads all header lines and picks the first that asks for a token, else one that asks for a password.
     /// The scope of the text is not read: ours is always the one repository, to pull.
-    pub(super) fn choose<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
+    fn choose<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
         let mut basic = None;
         for header in headers {
             let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));

@@ -1,40 +1,38 @@
 //! One address of a registry: requests with its credential, redirects without.
 
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
-use ureq::http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
-};
-use ureq::http::{HeaderMap, HeaderValue, Response, Uri};
+use ureq::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
+use ureq::http::{Response, Uri};
 use ureq::{Agent, RequestBuilder};
 
 use super::super::registries::{Address, Registry};
-use super::base64;
 use super::challenge::Challenge;
-use super::credentials::{Credential, Credentials};
+use super::credentials::Credentials;
 use super::error::Refusal;
+use super::login::Login;
 use super::proxy::Proxies;
 use super::url::{authority, is_inner, is_link_local};
 
 /// Most redirects that one request follows.
 const MOST_REDIRECTS: usize = 5;
 /// Most bytes that are read of an error's or a token service's answer.
-const LARGEST_ANSWER: u64 = 64 << 10;
+pub(super) const LARGEST_ANSWER: u64 = 64 << 10;
 
 /// One address of a registry.
 pub(super) struct Endpoint {
     pub(super) address: Address,
     pub(super) patience: Duration,
-    agent: Agent,
+    pub(super) agent: Agent,
     proxies: Proxies,
-    repository: String,
-    credentials: Credentials,
-    token_hosts: Vec<String>,
-    /// The value of `Authorization` that the registry took last.
-    authorization: Mutex<Option<HeaderValue>>,
+    pub(super) repository: String,
+    pub(super) credentials: Credentials,
+    pub(super) token_hosts: Vec<String>,
+    /// What the registry took last.
+    login: Mutex<Option<Login>>,
 }
 
 /// What a request asks for besides its path.
@@ -72,26 +70,29 @@ impl Endpoint {
             repository: repository.to_owned(),
             credentials: credentials.clone(),
             token_hosts,
-            authorization: Mutex::new(None),
+            login: Mutex::new(None),
         }
     }
 
     /// Gets `/v2/REPOSITORY/PATH`: logs in when the registry asks for it, once.
     pub(super) fn get(&self, path: &str, ask: Ask<'_>) -> Result<Response<ureq::Body>, Refusal> {
         let url = format!("{}/v2/{}/{path}", self.address.as_str(), self.repository);
-        let known = self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let mut response = self.follow(&url, ask, known)?;
+        let known = self.login().clone();
+        let login = match known {
+            Some(known) if known.is_over(Instant::now()) => self.answer(known.challenge)?,
+            known => known,
+        };
+        let mut response = self.follow(&url, ask, login.as_ref())?;
+        let mut taken = login;
         if response.status().as_u16() == 401
-            && let Some(authorization) = self.log_in(response.headers())?
+            && let Some(challenge) = Challenge::of(response.headers())
+            && let Some(login) = self.answer(challenge)?
         {
-            response = self.follow(&url, ask, Some(authorization.clone()))?;
-            if response.status().is_success() {
-                *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
-            }
+            response = self.follow(&url, ask, Some(&login))?;
+            taken = Some(login);
+        }
+        if response.status().is_success() {
+            *self.login() = taken;
         }
         match response.status().as_u16() {
             200 | 206 => Ok(response),
@@ -99,12 +100,16 @@ impl Endpoint {
         }
     }
 
+    fn login(&self) -> MutexGuard<'_, Option<Login>> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One request and its redirects. The credential goes to the registry's own scheme, host and port alone.
     fn follow(
         &self,
         url: &str,
         ask: Ask<'_>,
-        authorization: Option<HeaderValue>,
+        login: Option<&Login>,
     ) -> Result<Response<ureq::Body>, Refusal> {
         let mut url = url.to_owned();
         for _ in 0..=MOST_REDIRECTS {
@@ -118,8 +123,8 @@ impl Endpoint {
             if ask.from > 0 {
                 request = request.header(RANGE, format!("bytes={}-", ask.from));
             }
-            if let Some(value) = authorization.as_ref().filter(|_| own) {
-                request = request.header(AUTHORIZATION, value.clone());
+            if let Some(login) = login.filter(|_| own) {
+                request = request.header(AUTHORIZATION, login.value.clone());
             }
             let response = request
                 .call()
@@ -141,7 +146,7 @@ impl Endpoint {
     }
 
     /// A request through the proxy that the environment names for its URL.
-    fn on_the_way<B>(&self, url: &str, request: RequestBuilder<B>) -> RequestBuilder<B> {
+    pub(super) fn on_the_way<B>(&self, url: &str, request: RequestBuilder<B>) -> RequestBuilder<B> {
         let proxy = authority(url).and_then(|(https, authority)| self.proxies.on_the_way(https, authority));
         match proxy {
             Some(proxy) => request.config().proxy(Some(proxy.clone())).build(),
@@ -188,120 +193,12 @@ impl Endpoint {
 
     /// A registry that is itself in a private network may name others there, but never link-local addresses,
     /// where clouds keep their metadata services.
-    fn may_reach_inner(&self, to: &str) -> bool {
+    pub(super) fn may_reach_inner(&self, to: &str) -> bool {
         self.token_hosts.iter().any(|host| host == to)
             || (is_inner(self.address.authority()) && !is_link_local(to))
     }
 
-    /// Gets an authorization for the challenge of a 401; none when there is nothing to offer.
-    fn log_in(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
-        let challenges = headers
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        match Challenge::choose(challenges) {
-            None => Ok(None),
-            Some(Challenge::Basic) => match self
-                .credentials
-                .find(self.address.authority(), &self.repository)?
-            {
-                Some(Credential::Password { user, password }) => Ok(Some(basic(&user, &password))),
-                _ => Ok(None),
-            },
-            Some(Challenge::Bearer { realm, service }) => self.token(&realm, service.as_deref()).map(Some),
-        }
-    }
-
-    /// Asks a token service. It sees the credential only when its host is the registry's own, well known or configured
-    /// (CVE-2026-33540 and its like); any other is asked anonymously.
-    fn token(&self, realm: &str, service: Option<&str>) -> Result<HeaderValue, Refusal> {
-        let failed = |reason: String, transient| Refusal::Token {
-            realm: shown(realm),
-            reason,
-            transient,
-        };
-        let refused = |reason: &str| failed(reason.to_owned(), false);
-        let Some((https, host)) = authority(realm).filter(|_| realm.parse::<Uri>().is_ok()) else {
-            return Err(refused("not an address of https"));
-        };
-        let pinned = self.token_hosts.iter().any(|known| known == host);
-        if !https && (self.address.is_https() || !pinned) {
-            return Err(refused("it is not encrypted"));
-        }
-        if !pinned && is_inner(host) && !self.may_reach_inner(host) {
-            return Err(refused("it leads into a private network"));
-        }
-        let credential = match pinned {
-            true => self
-                .credentials
-                .find(self.address.authority(), &self.repository)?,
-            false => None,
-        };
-        let scope = format!("repository:{}:pull", self.repository);
-        let mut query = vec![("scope", scope.as_str())];
-        query.extend(service.map(|service| ("service", service)));
-        let answer = match &credential {
-            Some(Credential::Refresh(token)) => {
-                query.extend([
-                    ("grant_type", "refresh_token"),
-                    ("client_id", "ringfence"),
-                    ("refresh_token", token),
-                ]);
-                self.on_the_way(realm, self.agent.post(realm)).send_form(query)
-            }
-            Some(Credential::Password { user, password }) => self
-                .on_the_way(realm, self.agent.get(realm))
-                .query_pairs(query)
-                .header(AUTHORIZATION, basic(user, password))
-                .call(),
-            None => self
-                .on_the_way(realm, self.agent.get(realm))
-                .query_pairs(query)
-                .call(),
-        };
-        let answer = answer.map_err(|error| {
-            let refusal = Refusal::from_transfer(error, self.patience);
-            failed(refusal.to_string(), refusal.is_transient())
-        })?;
-        let status = answer.status().as_u16();
-        if matches!(status, 401 | 403) {
-            return Err(Refusal::Denied {
-                status,
-                login: self.login_name(),
-                reason: "the token service refuses".to_owned(),
-            });
-        }
-        if status != 200 {
-            return Err(failed(
-                format!("it answers {status}"),
-                status == 429 || status >= 500,
-            ));
-        }
-        #[derive(Deserialize)]
-        struct Token {
-            token: Option<String>,
-            access_token: Option<String>,
-        }
-        let mut text = Vec::new();
-        answer
-            .into_body()
-            .into_reader()
-            .take(LARGEST_ANSWER)
-            .read_to_end(&mut text)
-            .map_err(|error| failed(Refusal::from_io(&error, self.patience).to_string(), true))?;
-        let token: Token = serde_json::from_slice(&text).map_err(|_| refused("its answer is not a token"))?;
-        let token = token
-            .token
-            .or(token.access_token)
-            .filter(|token| !token.is_empty());
-        let mut value = token
-            .and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok())
-            .ok_or_else(|| refused("its answer is not a token"))?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
-
-    fn login_name(&self) -> String {
+    pub(super) fn login_name(&self) -> String {
         match self.address.authority() {
             "registry-1.docker.io" => "docker.io".to_owned(),
             other => other.to_owned(),
@@ -370,17 +267,7 @@ fn message(body: &[u8]) -> String {
     }
 }
 
-fn basic(user: &str, password: &str) -> HeaderValue {
-    let text = format!(
-        "Basic {}",
-        base64::encode(format!("{user}:{password}").as_bytes())
-    );
-    let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
-    value.set_sensitive(true);
-    value
-}
-
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     super::super::printable(text, 200)
 }
 
@@ -490,7 +377,7 @@ mod tests {
             ),
             ("nonsense", "token service nonsense: not an address of https"),
         ] {
-            assert_eq!(public.token(realm, None).unwrap_err().to_string(), want);
+            assert_eq!(public.token(realm, None).err().unwrap().to_string(), want);
         }
     }
 }
