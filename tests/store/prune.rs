@@ -65,8 +65,12 @@ fn images_go_by_age_by_size_and_by_what_locks_name() {
         // Without a bound nothing goes but waste.
         visit.run(&image(&["prune"]).stderr("0 layers removed, 0 B\n").pulls());
         let gone = |images: &[&str]| images.iter().map(|image| name(image) + "\n").collect::<String>();
+        let dry_json = image(&["prune", "--unused-for", "150h", "--dry-run", "--json"]);
         let dry = image(&["prune", "--unused-for", "150h", "--dry-run"]);
         visit.run(&dry.stdout(&gone(&["one", "two"])));
+        let ran = visit.run(&dry_json.any_stdout());
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(json(&ran.stdout), serde_json::json!({ "images": [name("one"), name("two")] }));
         assert_eq!(names(visit).len(), 3);
         let by_age = image(&["prune", "--unused-for", "250h"]);
         visit.run(&by_age.stdout(&gone(&["one"])).stderr("1 layer removed, 1.0 kB\n").pulls());
@@ -89,6 +93,10 @@ fn images_go_by_age_by_size_and_by_what_locks_name() {
         age(&folder);
         let kept = image(&["prune", "--keep-lock", "ringfence.lock", "--down-to", "0B"]);
         visit.run(&kept.stderr("0 layers removed, 0 B\n").pulls());
+        let ran = visit.run(&image(&["remove", "--json", "two"]).any_stdout().pulls());
+        let removed = json(&ran.stdout);
+        assert_eq!((&removed["images"], &removed["layers"], &removed["bytes"]), (&serde_json::json!([name("two")]), &2.into(), &7000.into()));
+        assert!(removed["other-bytes"].as_u64().unwrap() > 0, "{removed}");
         let foreign = "ringfence: ringfence.toml: it does not begin with `lock = 1`, so it is no lock and stays as it is\n";
         visit.run(&image(&["prune", "--keep-lock", "ringfence.toml"]).status(125).stderr(foreign));
         let unit = "ringfence: --down-to has no unit";

@@ -78,6 +78,9 @@ pub(super) struct Remove {
     /// Names, or digests or their first digits; an image goes with its last name
     #[arg(required = true)]
     images: Vec<String>,
+    /// Say as JSON what was removed
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +104,9 @@ pub(super) struct Prune {
     /// Remove nothing; say which images would go
     #[arg(long)]
     dry_run: bool,
+    /// Say as JSON what was removed, or would be
+    #[arg(long)]
+    json: bool,
 }
 
 /// Does what the words say.

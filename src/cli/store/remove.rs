@@ -4,13 +4,24 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::SystemTime;
 
+use serde::Serialize;
+
 use super::super::failure::Failure;
 use super::super::settings::Settings;
 use super::super::{print, say};
-use super::{Prune, Remove, failure, find, open, size};
-use crate::image::{Digest, Inventory, Policy, Reference, sweep_in_child};
+use super::{Prune, Remove, failure, find, json, open, size};
+use crate::image::{Digest, Inventory, Policy, Reference, Swept, sweep_in_child};
 use crate::lock::Lock;
 use crate::units::{Bytes, Millis, UnitError};
+
+/// What was removed, for a machine that reads.
+#[derive(Serialize)]
+struct Removed {
+    /// Names, or digests of what had none.
+    images: Vec<String>,
+    #[serde(flatten)]
+    swept: Option<Swept>,
+}
 
 /// Takes images out, and what only they needed.
 pub(super) fn remove(args: &Remove) -> Result<u8, Failure> {
@@ -22,6 +33,7 @@ pub(super) fn remove(args: &Remove) -> Result<u8, Failure> {
     for text in &args.images {
         find(&inventory, text)?;
     }
+    let mut images = Vec::new();
     for text in &args.images {
         // As it is now: the name before may have been of the same image.
         let inventory = store.inventory().map_err(failure)?;
@@ -36,20 +48,22 @@ pub(super) fn remove(args: &Remove) -> Result<u8, Failure> {
         };
         let is_other = |name: &&String| **name != canonical && *name != text && is_given(name);
         let by_name = held.names.contains(&canonical) || held.names.contains(text);
+        let name = if held.names.contains(&canonical) {
+            &canonical
+        } else {
+            text
+        };
         if by_name && held.names.iter().filter(is_other).count() > 0 {
-            let name = if held.names.contains(&canonical) {
-                &canonical
-            } else {
-                text
-            };
             store.remove_name(name, digest).map_err(failure)?;
         } else if !store.remove_image(digest).map_err(failure)? {
             return Err(Failure::Image(format!(
                 "image {text} is in use by a run; it stays"
             )));
         }
+        images.push(name.clone());
     }
-    sweep(&settings)
+    let swept = Some(sweep(&settings)?);
+    say_removed(&Removed { images, swept }, args.json)
 }
 
 /// Takes out images that a policy names, and what no image needs.
@@ -76,17 +90,20 @@ pub(super) fn prune(args: &Prune) -> Result<u8, Failure> {
     let Some((store, inventory)) = open(&settings)? else {
         return Ok(0);
     };
+    let mut images = Vec::new();
     for digest in policy.choose(&inventory, SystemTime::now()) {
         let name = name(&inventory, digest);
-        match args.dry_run || store.remove_image(digest).map_err(failure)? {
-            true => print(&format!("{name}\n"))?,
-            false => say(&format!("ringfence: image {name} is in use by a run; it stays")),
+        if !args.dry_run && !store.remove_image(digest).map_err(failure)? {
+            say(&format!("ringfence: image {name} is in use by a run; it stays"));
+            continue;
         }
+        if !args.json {
+            print(&format!("{name}\n"))?;
+        }
+        images.push(name);
     }
-    match args.dry_run {
-        true => Ok(0),
-        false => sweep(&settings),
-    }
+    let swept = (!args.dry_run).then(|| sweep(&settings)).transpose()?;
+    say_removed(&Removed { images, swept }, args.json)
 }
 
 fn name(inventory: &Inventory, digest: Digest) -> String {
@@ -107,10 +124,18 @@ fn named(file: &Path) -> Result<Vec<Digest>, Failure> {
     Ok(images.map(|image| image.manifest).collect())
 }
 
-/// Removes what no image needs, and says how much that was.
-fn sweep(settings: &Settings) -> Result<u8, Failure> {
-    let swept = sweep_in_child(&settings.store).map_err(|error| Failure::Image(error.to_string()))?;
-    let noun = if swept.layers == 1 { "layer" } else { "layers" };
-    say(&format!("{} {noun} removed, {}", swept.layers, size(swept.bytes)));
+/// Removes what no image needs.
+fn sweep(settings: &Settings) -> Result<Swept, Failure> {
+    sweep_in_child(&settings.store).map_err(|error| Failure::Image(error.to_string()))
+}
+
+/// Says how much was removed.
+fn say_removed(removed: &Removed, as_json: bool) -> Result<u8, Failure> {
+    if as_json {
+        print(&json(removed)?)?;
+    } else if let Some(swept) = &removed.swept {
+        let noun = if swept.layers == 1 { "layer" } else { "layers" };
+        say(&format!("{} {noun} removed, {}", swept.layers, size(swept.bytes)));
+    }
     Ok(0)
 }

@@ -34,6 +34,7 @@ pub struct Policy {
 
 /// What was taken out of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Swept {
     /// Unpacked layers.
     pub layers: u64,
