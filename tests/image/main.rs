@@ -2,11 +2,15 @@
 
 #[path = "../support/archive.rs"]
 mod archive;
+#[path = "../local/made.rs"]
+#[allow(dead_code, reason = "shared with tests/local")]
+mod made;
 #[path = "../support/pull.rs"]
 mod pull;
 #[path = "../support/registry.rs"]
 mod registry;
 
+mod distribution;
 mod faults;
 mod kills;
 mod network;

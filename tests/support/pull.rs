@@ -145,8 +145,8 @@ pub fn pulls() {
             .map(|mirror| Address::parse(mirror).unwrap())
             .collect(),
         ca: variable("RINGFENCE_TEST_CA").map(PathBuf::from),
+        token_hosts: variable("RINGFENCE_TEST_TOKEN_HOST").into_iter().collect(),
         timeout: Some(std::time::Duration::from_secs(1)),
-        ..Default::default()
     };
     let request = Request {
         registries: Registries([(reference.registry().to_owned(), registry)].into()),
