@@ -54,16 +54,13 @@ pub(crate) enum DescribeError {
 /// A manifest with the configuration that belongs to it.
 pub(crate) struct Described {
     pub(crate) config: ConfigFile,
-    /// The configuration as it came.
-    pub(crate) config_bytes: Vec<u8>,
     /// Its layers, lowest first.
     pub(crate) layers: Vec<Wanted>,
 }
 
-/// Fetches an image's configuration and holds it against the manifest.
-pub(crate) fn describe(origin: &dyn Origin, manifest: &ImageManifest) -> Result<Described, DescribeError> {
-    let config_bytes = origin.config(manifest.config)?;
-    let config = ConfigFile::parse(&config_bytes)
+/// Holds an image's configuration against its manifest.
+pub(crate) fn describe(config: &[u8], manifest: &ImageManifest) -> Result<Described, DescribeError> {
+    let config = ConfigFile::parse(config)
         .map_err(|reason| DescribeError::Image(format!("the configuration {reason}")))?;
     if config.diff_ids.len() != manifest.layers.len() {
         return Err(DescribeError::Image(format!(
@@ -84,7 +81,6 @@ pub(crate) fn describe(origin: &dyn Origin, manifest: &ImageManifest) -> Result<
     Ok(Described {
         layers: layers.collect(),
         config,
-        config_bytes,
     })
 }
 
@@ -134,7 +130,7 @@ fn resolve_image(
     digest: Digest,
     manifest: &ImageManifest,
 ) -> Result<ResolvedImage, DescribeError> {
-    let described = describe(origin, manifest)?;
+    let described = describe(&origin.config(manifest.config)?, manifest)?;
     Ok(ResolvedImage {
         platform: described.config.platform,
         manifest: digest,

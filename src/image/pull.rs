@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::accounts::Accounts;
 use super::describe::{DescribeError, Described, NESTED, Resolved, describe, resolve};
-use super::layer::{LayerError, Wanted};
+use super::layer::LayerError;
 use super::layers::Layers;
-use super::manifest::{Document, ImageManifest, ManifestError, choose};
+use super::manifest::{Blob, Document, ImageManifest, ManifestError, choose};
 use super::merged;
 use super::origin::{Fetched, Origin, OriginError};
 use super::platform::Platform;
@@ -250,19 +250,39 @@ impl Pull<'_> {
         }
     }
 
-    /// Brings an image of which the manifest is known.
+    /// Brings an image of which the manifest is known, or nothing of it.
     fn image(
         &self,
         origin: &dyn Origin,
         digest: Digest,
         manifest: &ImageManifest,
-        mut documents: Documents,
+        documents: Documents,
     ) -> Result<Brought, PullError> {
-        let Described {
-            config,
-            config_bytes,
-            layers,
-        } = describe(origin, manifest).map_err(|error| describing(&self.name, error))?;
+        let writing = self.store.locks()?;
+        writing
+            .shared(DOCUMENTS)
+            .map_err(|source| self.store.io("lock documents", source))?;
+        let brought = self.parts(origin, digest, manifest, documents);
+        drop(writing);
+        if brought.is_err() {
+            // Nothing stays of an image that is not there in full, but what others need or are bringing. The reason is the
+            // error; what cannot be removed now no image names, so that the next prune removes it.
+            self.store.sweep().ok();
+        }
+        brought
+    }
+
+    /// Brings the configuration and the layers, then records the image.
+    fn parts(
+        &self,
+        origin: &dyn Origin,
+        digest: Digest,
+        manifest: &ImageManifest,
+        documents: Documents,
+    ) -> Result<Brought, PullError> {
+        let config = self.config(origin, manifest.config)?;
+        let Described { config, layers } =
+            describe(&config, manifest).map_err(|error| describing(&self.name, error))?;
         let wanted = self.platform;
         if wanted.suits(&config.platform).is_none() {
             return Err(self.manifest(ManifestError::NoPlatform {
@@ -270,8 +290,7 @@ impl Pull<'_> {
                 offered: config.platform.to_string(),
             }));
         }
-        documents.push((manifest.config.digest, config_bytes));
-        let image = Image {
+        let mut image = Image {
             reference: self.name.clone(),
             digest,
             platform: config.platform,
@@ -283,46 +302,39 @@ impl Pull<'_> {
             digest,
             layers: image.layers.clone(),
         });
-        let pins = self.pin(&image)?;
-        let brought = self.complete(origin, image, &layers, documents);
-        drop(pins);
-        if brought.is_err() {
-            // Nothing stays of an image that is not there in full, but what others need or are bringing. The reason is the
-            // error; what cannot be removed now no image names, so that the next prune removes it.
-            self.store.sweep().ok();
-        }
-        brought
-    }
-
-    /// Brings the layers, then records the image. Its layers are pinned.
-    fn complete(
-        &self,
-        origin: &dyn Origin,
-        mut image: Image,
-        layers: &[Wanted],
-        documents: Documents,
-    ) -> Result<Brought, PullError> {
+        let _pins = self.pin(&image)?;
         let all = Layers {
             store: self.store,
             origin,
             owners: self.owners,
             on_event: self.on_event,
         };
-        let (layers, bytes) = all.bring(layers).map_err(|error| match error {
+        let (layers, bytes) = all.bring(&layers).map_err(|error| match error {
             LayerError::Origin(error) => self.origin(error),
             LayerError::Store(error) => error.into(),
             wrong => self.wrong(&wrong.to_string()),
         })?;
-        let writing = self.store.locks()?;
-        writing
-            .shared(DOCUMENTS)
-            .map_err(|source| self.store.io("lock documents", source))?;
         for (digest, bytes) in &documents {
             self.store.write_blob(*digest, bytes)?;
         }
         image.accounts = merged::accounts(self.store, &image.layers)?;
         self.store.write_image(&image)?;
         Ok(Brought { image, layers, bytes })
+    }
+
+    /// The configuration: of the processes that need the same one, one fetches it.
+    fn config(&self, origin: &dyn Origin, blob: Blob) -> Result<Vec<u8>, PullError> {
+        let name = format!("pull {}", blob.digest);
+        let locks = self.store.locks()?;
+        let locked = locks.alone(&name);
+        locked.map_err(|source| self.store.io(format!("lock {name}"), source))?;
+        let kept = self.store.read_blob(blob.digest)?;
+        if let Some(bytes) = kept.filter(|bytes| Digest::of(bytes) == blob.digest) {
+            return Ok(bytes);
+        }
+        let bytes = origin.config(blob).map_err(|error| self.origin(error))?;
+        self.store.write_blob(blob.digest, &bytes)?;
+        Ok(bytes)
     }
 
     /// Keeps layers that no image names yet from being pruned.

@@ -8,7 +8,7 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 
 use super::super::digest::{Digest, Hashed};
-use super::{Store, StoreError, errno};
+use super::{Store, StoreError, blob_path, errno};
 
 /// Why a content is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ impl Store {
         }
         let staging = self.stage()?;
         let folder = staging.open()?;
-        let failed = |source| self.io(format!("write blobs/{}", digest.hex()), source);
+        let failed = |source| self.io(format!("write {}", blob_path(digest)), source);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let file = openat(&folder, "content", flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
         let mut file = File::from(file);
@@ -44,14 +44,19 @@ impl Store {
             });
         }
         file.sync_all().map_err(|error| failed(errno(&error)))?;
-        let to = format!("blobs/{}", digest.hex());
+        let to = blob_path(digest);
         renameat(&folder, "content", self.root(), to.as_str()).map_err(failed)?;
         Ok(self.sync_folder("blobs")?)
     }
 
+    /// A manifest or configuration that is kept, not verified; none when it is not.
+    pub(crate) fn read_blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(&blob_path(digest))
+    }
+
     /// Opens a content that is kept; none when it is not.
     pub(crate) fn kept(&self, digest: Digest) -> Result<Option<File>, StoreError> {
-        let path = format!("blobs/{}", digest.hex());
+        let path = blob_path(digest);
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         match openat(self.root(), path.as_str(), flags, Mode::empty()) {
             Err(Errno::ENOENT) => Ok(None),

@@ -12,7 +12,7 @@ use nix::sys::time::TimeSpec;
 
 use super::super::Image;
 use super::super::digest::Digest;
-use super::{Store, StoreError, TagRecord};
+use super::{Store, StoreError, TagRecord, blob_path};
 
 /// An image of a store.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ impl Store {
 
     /// Bytes of a content that is kept as it came; none when it is not.
     pub(crate) fn blob_size(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
-        let path = format!("blobs/{}", digest.hex());
+        let path = blob_path(digest);
         match fstatat(self.root(), path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => Ok(None),
             stat => {

@@ -447,6 +447,10 @@ fn check_owner(path: &Path, root: BorrowedFd<'_>) -> Result<(), StoreError> {
     })
 }
 
+fn blob_path(digest: Digest) -> String {
+    format!("blobs/{}", digest.hex())
+}
+
 fn layer_path(layer: &Layer) -> String {
     format!("layers/{}/fs", layer.diff_id.hex())
 }

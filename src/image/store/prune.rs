@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::super::digest::Digest;
 use super::super::manifest::Document;
 use super::inventory::{Inventory, image_path};
-use super::{Store, StoreError, TagRecord, remove};
+use super::{Store, StoreError, TagRecord, blob_path, remove};
 
 /// Which images go.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +155,7 @@ impl Store {
             let needed = self.needed_blobs()?;
             for blob in self.digests("blobs", "")?.difference(&needed) {
                 swept.other_bytes += self.blob_size(*blob)?.unwrap_or(0);
-                self.unlink(&format!("blobs/{}", blob.hex()))?;
+                self.unlink(&blob_path(*blob))?;
             }
         }
         Ok(swept)
@@ -180,7 +180,7 @@ impl Store {
             };
             needed.insert(digest);
             needed.extend(image.layers.iter().map(|layer| layer.digest));
-            let manifest = self.read(&format!("blobs/{}", digest.hex()))?.unwrap_or_default();
+            let manifest = self.read_blob(digest)?.unwrap_or_default();
             if let Ok(Document::Image(manifest)) = Document::parse(&manifest, None) {
                 needed.insert(manifest.config.digest);
             }

@@ -17,7 +17,9 @@ use super::super::digest::Digest;
 use super::super::reference::Reference;
 use super::listing::{self, Sums};
 use super::record::json;
-use super::{LISTING, LayerRecord, Locks, Store, StoreError, TagRecord, errno, remove, tag_name, tag_path};
+use super::{
+    LISTING, LayerRecord, Locks, Store, StoreError, TagRecord, blob_path, errno, remove, tag_name, tag_path,
+};
 
 /// Ends the name of a folder into which another one is moved to be removed.
 const GRAVE: &str = ".removed";
@@ -100,7 +102,7 @@ impl Store {
 
     /// Keeps a manifest or configuration as it came.
     pub(crate) fn write_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        self.write(&format!("blobs/{}", digest.hex()), bytes)
+        self.write(&blob_path(digest), bytes)
     }
 
     /// Records an image whose layers are all there.

@@ -17,7 +17,7 @@ use super::super::manifest::Document;
 use super::super::{merged, printable};
 use super::inventory::image_path;
 use super::listing::compare;
-use super::{DOCUMENTS, LISTING, Store, StoreError, layer_record_path};
+use super::{DOCUMENTS, LISTING, Store, StoreError, blob_path, layer_record_path};
 
 /// A file of a store that is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl Part {
     /// The file without which it counts as absent.
     fn path(self) -> String {
         match self {
-            Part::Content(digest) => format!("blobs/{}", digest.hex()),
+            Part::Content(digest) => blob_path(digest),
             Part::Layer(diff_id) => layer_record_path(diff_id),
             Part::Image(digest) => image_path(digest),
             Part::Name(name) => format!("tags/{}.json", name.hex()),
