@@ -12,6 +12,7 @@ mod registry;
 
 mod distribution;
 mod faults;
+mod hostile;
 mod kills;
 mod network;
 mod overlay;
