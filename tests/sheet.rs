@@ -132,66 +132,68 @@ fn each_step_names_its_lines() {
        8  root (tmpfs, only for mount points)
             image  ringfence.toml:10:11
             root  built-in strict:8:12
-       9  mount /proc (proc)
+       9  fork the job's process
             always
-      10  mount /dev (standard devices)
+      10  mount /proc (proc)
             always
-      11  mount /bin (link to usr/bin)
+      11  mount /dev (standard devices)
+            always
+      12  mount /bin (link to usr/bin)
             image  ringfence.toml:10:11
-      12  mount /dev/shm (tmpfs, 16MiB, noexec)
+      13  mount /dev/shm (tmpfs, 16MiB, noexec)
             mounts."/dev/shm".exec  built-in strict:43:9
             mounts."/dev/shm".tmpfs  built-in strict:42:9
-      13  mount /etc/alternatives (bind, read-only)
+      14  mount /etc/alternatives (bind, read-only)
             image  ringfence.toml:10:11
-      14  mount /etc/ca-certificates (bind, read-only)
+      15  mount /etc/ca-certificates (bind, read-only)
             image  ringfence.toml:10:11
-      15  mount /etc/group (file, read-only)
+      16  mount /etc/group (file, read-only)
             image  ringfence.toml:10:11
             user.from  built-in strict:5:21
-      16  mount /etc/hostname (file, read-only)
+      17  mount /etc/hostname (file, read-only)
             hostname  built-in strict:6:12
-      17  mount /etc/hosts (file, read-only)
+      18  mount /etc/hosts (file, read-only)
             network.mode  built-in strict:36:8
-      18  mount /etc/ld.so.cache (bind, read-only)
+      19  mount /etc/ld.so.cache (bind, read-only)
             image  ringfence.toml:10:11
-      19  mount /etc/ld.so.conf (bind, read-only)
+      20  mount /etc/ld.so.conf (bind, read-only)
             image  ringfence.toml:10:11
-      20  mount /etc/ld.so.conf.d (bind, read-only)
+      21  mount /etc/ld.so.conf.d (bind, read-only)
             image  ringfence.toml:10:11
-      21  mount /etc/localtime (bind, read-only)
+      22  mount /etc/localtime (bind, read-only)
             image  ringfence.toml:10:11
-      22  mount /etc/passwd (file, read-only)
+      23  mount /etc/passwd (file, read-only)
             image  ringfence.toml:10:11
             user.from  built-in strict:5:21
-      23  mount /etc/resolv.conf (file, read-only)
+      24  mount /etc/resolv.conf (file, read-only)
             network.mode  built-in strict:36:8
-      24  mount /etc/ssl (bind, read-only)
+      25  mount /etc/ssl (bind, read-only)
             image  ringfence.toml:10:11
-      25  mount /lib (link to usr/lib)
+      26  mount /lib (link to usr/lib)
             image  ringfence.toml:10:11
-      26  mount /lib64 (link to usr/lib64)
+      27  mount /lib64 (link to usr/lib64)
             image  ringfence.toml:10:11
-      27  mount /sbin (link to usr/sbin)
+      28  mount /sbin (link to usr/sbin)
             image  ringfence.toml:10:11
-      28  mount /src (bind, read-only)
+      29  mount /src (bind, read-only)
             mounts."/src".bind  ringfence.toml:12:22
-      29  mount /tmp (tmpfs, 64MiB)
+      30  mount /tmp (tmpfs, 64MiB)
             mounts."/tmp".tmpfs  built-in strict:39:9
-      30  mount /usr (bind, read-only)
+      31  mount /usr (bind, read-only)
             image  ringfence.toml:10:11
-      31  sysctl net.ipv4.ip_unprivileged_port_start = 0
+      32  sysctl net.ipv4.ip_unprivileged_port_start = 0
             network.mode  built-in strict:36:8
-      32  sysctl user.max_inotify_instances = 64
+      33  sysctl user.max_inotify_instances = 64
             sysctls."user.max_inotify_instances"  built-in strict:68:32
-      33  sysctl user.max_inotify_watches = 65536
+      34  sysctl user.max_inotify_watches = 65536
             sysctls."user.max_inotify_watches"  built-in strict:69:32
-      34  sysctl user.max_user_namespaces = 0
+      35  sysctl user.max_user_namespaces = 0
             sysctls."user.max_user_namespaces"  built-in strict:66:30
-      35  mask /proc/acpi /proc/asound /proc/config.gz /proc/driver /proc/interrupts /proc/kallsyms /proc/kcore /proc/key-users /proc/keys /proc/kmsg /proc/kpagecgroup /proc/kpagecount /proc/kpageflags /proc/latency_stats /proc/modules /proc/mtrr /proc/sched_debug /proc/scsi /proc/slabinfo /proc/timer_list /proc/timer_stats /proc/vmallocinfo
+      36  mask /proc/acpi /proc/asound /proc/config.gz /proc/driver /proc/interrupts /proc/kallsyms /proc/kcore /proc/key-users /proc/keys /proc/kmsg /proc/kpagecgroup /proc/kpagecount /proc/kpageflags /proc/latency_stats /proc/modules /proc/mtrr /proc/sched_debug /proc/scsi /proc/slabinfo /proc/timer_list /proc/timer_stats /proc/vmallocinfo
             security.masked-paths  built-in strict:48:16
-      36  read-only /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger
+      37  read-only /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger
             security.read-only-paths  built-in strict:56:19
-      37  read-only /
+      38  read-only /
             root  built-in strict:8:12
 
     workload
@@ -211,16 +213,18 @@ fn each_step_names_its_lines() {
             security.capabilities  built-in strict:46:16
        4  no-new-privs
             security.no-new-privileges  built-in strict:47:21
-       5  go to /
-            image  ringfence.toml:10:11
-       6  landlock ABI 2 (read /, write /dev /dev/shm /proc /tmp, execute / /tmp)
-            security.landlock.enforce  built-in strict:63:11
-       7  close all descriptors but 0 1 2
+       5  wait for PID 1
             always
-       8  seccomp (default)
+       6  go to /
+            image  ringfence.toml:10:11
+       7  landlock ABI 2 (read /, write /dev /dev/shm /proc /tmp, execute / /tmp)
+            security.landlock.enforce  built-in strict:63:11
+       8  close all descriptors but 0 1 2
+            always
+       9  seccomp (default)
             security.seccomp.enforce  built-in strict:60:11
             security.seccomp.policy  built-in strict:59:11
-       9  verify what the kernel says of this process
+      10  verify what the kernel says of this process
             always
 
     notices

@@ -196,6 +196,7 @@ impl Held {
                 }
                 // How the namespaces, groups and trees that are told elsewhere come about.
                 InitStep::JoinCgroup
+                | InitStep::Fork
                 | InitStep::Unshare(_)
                 | InitStep::TakeTree(_)
                 | InitStep::BecomeRoot
@@ -313,6 +314,7 @@ impl Held {
         let (mut landlock, mut seccomp) = (None, None);
         for step in steps {
             match step {
+                WorkloadStep::WaitForInit => {}
                 WorkloadStep::Session
                 | WorkloadStep::NoNewPrivileges
                 | WorkloadStep::CloseDescriptors

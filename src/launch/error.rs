@@ -97,7 +97,7 @@ impl LaunchError {
             Stage::Start => LaunchError::setup(
                 [
                     "wait for the id maps",
-                    "start the job's process",
+                    "tell the job's process to go on",
                     "connect the job's streams",
                 ][index.min(2)],
                 cause,

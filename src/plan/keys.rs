@@ -33,6 +33,7 @@ impl FromKeys for InitStep {
     fn keys(&self) -> Vec<String> {
         match self {
             InitStep::JoinCgroup
+            | InitStep::Fork
             | InitStep::BecomeRoot
             | InitStep::NotDumpable
             | InitStep::SessionKeyring
@@ -62,7 +63,10 @@ impl FromKeys for InitStep {
 impl FromKeys for WorkloadStep {
     fn keys(&self) -> Vec<String> {
         match self {
-            WorkloadStep::Session | WorkloadStep::CloseDescriptors | WorkloadStep::Verify => Vec::new(),
+            WorkloadStep::Session
+            | WorkloadStep::WaitForInit
+            | WorkloadStep::CloseDescriptors
+            | WorkloadStep::Verify => Vec::new(),
             WorkloadStep::Rlimits(limits) => limits.keys().map(|name| format!("rlimits.{name}")).collect(),
             WorkloadStep::Credentials { .. } => of(&["user", "security.capabilities"]),
             WorkloadStep::NoNewPrivileges => of(&["security.no-new-privileges"]),

@@ -168,6 +168,7 @@ impl Display for InitStep {
             InitStep::Loopback => f.write_str("loopback up"),
             InitStep::Network => f.write_str("wait for the network"),
             InitStep::Root(root) => write!(f, "root ({root})"),
+            InitStep::Fork => f.write_str("fork the job's process"),
             InitStep::Mount { at, what } => write!(f, "mount {} ({what})", Plain(at)),
             InitStep::Sysctl { name, value } => write!(f, "sysctl {} = {}", Plain(name), Plain(value)),
             InitStep::Mask(paths) => write!(f, "mask {}", Plain(&paths.join(" "))),
@@ -280,6 +281,7 @@ impl Display for WorkloadStep {
                 }
             }
             WorkloadStep::NoNewPrivileges => f.write_str("no-new-privs"),
+            WorkloadStep::WaitForInit => f.write_str("wait for PID 1"),
             WorkloadStep::Workdir(path) => write!(f, "go to {}", Plain(&path.to_string())),
             WorkloadStep::Landlock(rules) => write!(f, "landlock {rules}"),
             WorkloadStep::CloseDescriptors => f.write_str("close all descriptors but 0 1 2"),

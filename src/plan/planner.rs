@@ -76,11 +76,11 @@ fn drafted(given: Given<'_>, found: &mut Found) -> Plan {
             join.push(InitStep::Unshare(Namespace::Cgroup));
         }
     }
-    let (join_first, join_last) = match given.as_root() {
+    let (join_early, join_late) = match given.as_root() {
         true => (Vec::new(), join),
         false => (join, Vec::new()),
     };
-    init.extend(join_first);
+    init.extend(join_early);
     if time {
         let offsets = job.hold.time_offsets.as_ref();
         init.push(InitStep::Time(
@@ -108,10 +108,18 @@ fn drafted(given: Given<'_>, found: &mut Found) -> Plan {
         init.push(InitStep::Loopback);
     }
     init.push(InitStep::Root(root.mount));
+    init.extend(join_late);
+    let has_init = job.hold.init.value;
+    // A terminal of the job's own is opened in the finished /dev.
+    if has_init && !given.request.tty {
+        init.push(InitStep::Fork);
+    }
     inside(given, mounts.places, root.writable, &mut init, found);
-    init.extend(join_last);
     if !network.is_empty() {
         init.push(InitStep::Network);
+    }
+    if has_init && given.request.tty {
+        init.push(InitStep::Fork);
     }
 
     // The group comes last: PID 1 needs the others to go on.
@@ -292,10 +300,14 @@ fn workload(
     let workdir = WorkloadStep::Workdir(command::workdir(given, found));
     let landlock = landlock::landlock(given, places, root_writable, found);
     let seccomp = security::seccomp(given, found);
+    // What comes before needs nothing of the root file system.
+    let wait = given.job.hold.init.value.then_some(WorkloadStep::WaitForInit);
     [WorkloadStep::Session]
         .into_iter()
         .chain(rlimits)
-        .chain([credentials, WorkloadStep::NoNewPrivileges, workdir])
+        .chain([credentials, WorkloadStep::NoNewPrivileges])
+        .chain(wait)
+        .chain([workdir])
         .chain(landlock)
         .chain([WorkloadStep::CloseDescriptors])
         .chain(seccomp)

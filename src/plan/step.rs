@@ -180,6 +180,9 @@ pub enum InitStep {
     Network,
     /// Build the root file system, detached from every path of the image, and enter it with pivot_root(2).
     Root(RootMount),
+    /// Fork the job's process: it takes its first steps while PID 1 takes the rest of its own, which last as long
+    /// ([`WorkloadStep::WaitForInit`]).
+    Fork,
     /// Mount something at a place inside; places are resolved by descriptor, inside the root.
     Mount {
         /// The place inside.
@@ -346,6 +349,8 @@ pub enum WorkloadStep {
     },
     /// No program run from here on gains privilege (prctl(2), PR_SET_NO_NEW_PRIVS).
     NoNewPrivileges,
+    /// Wait until PID 1 has taken all its steps.
+    WaitForInit,
     /// Go to the working directory; made where it does not exist and the root can be written.
     Workdir(Text),
     /// Restrict paths, ports and scopes (landlock(7)).

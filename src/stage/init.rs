@@ -1,6 +1,5 @@
-//! PID 1: waits for its id maps, runs its steps, forks the job, then reaps.
+//! PID 1: waits for its id maps, runs its steps, among them the fork of the job's process, then reaps.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,14 +10,14 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, fstat};
-use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, write};
+use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid, write};
 
 use super::place::Places;
 use super::root::Detached;
 use super::{Bound, Child, Source, is_looked_at, mounts, reaper, root, second_look, workload};
 use crate::plan::{InitStep, Mounted, Tree, WorkloadStep};
 use crate::profile::{Namespace, TimeOffsets};
-use crate::report::channel::Received;
+use crate::report::channel::{Channel, Received};
 use crate::report::record::{Record, Stage};
 use crate::sys;
 use crate::units::Bytes;
@@ -39,6 +38,14 @@ struct Progress<'a> {
     left_out: Vec<String>,
 }
 
+/// What a process is once all steps of PID 1 are behind it.
+enum Role {
+    /// PID 1, with the job's process, which waits for the word on the channel.
+    Init(Pid, Channel),
+    /// The process that becomes the job; with an init it waits for the end of PID 1's steps.
+    Job(Option<Channel>),
+}
+
 /// Runs as PID 1 of the new namespaces and never returns.
 pub(crate) fn run(child: Child<'_>) -> ! {
     let mut progress = Progress {
@@ -48,37 +55,57 @@ pub(crate) fn run(child: Child<'_>) -> ! {
         layers: Vec::new(),
         left_out: Vec::new(),
     };
-    if let Err((stage, index, errno)) = prepare(&mut progress) {
-        // Without a reader there is nobody to tell, and nothing has started.
-        progress
-            .child
-            .report
-            .send(Record::Failed(stage, index, errno), &[])
-            .ok();
-        sys::process::exit_now(SETUP_FAILED);
+    match build(&mut progress) {
+        Ok(Role::Init(job, to_job)) => supervise(progress, job, to_job),
+        Ok(Role::Job(from_init)) => become_job(progress, from_init),
+        Err(failure) => fail(&progress.child.report, failure),
     }
-    launch(progress)
 }
 
 type Failure = (Stage, u16, Errno);
 
-fn prepare(progress: &mut Progress<'_>) -> Result<(), Failure> {
+fn fail(report: &Channel, (stage, index, errno): Failure) -> ! {
+    // Without a reader there is nobody to tell, and nothing has started.
+    report.send(Record::Failed(stage, index, errno), &[]).ok();
+    sys::process::exit_now(SETUP_FAILED)
+}
+
+/// The steps of PID 1. Returns twice where one of them forks.
+fn build(progress: &mut Progress<'_>) -> Result<Role, Failure> {
     let at_start = |errno| (Stage::Start, 0, errno);
     let plan = progress.child.plan;
     let alone = plan.alone();
+    let mut role = Role::Job(None);
     for (index, step) in plan.init.iter().enumerate() {
         if index == alone {
             wait_for_go(progress, alone > 0).map_err(at_start)?;
         }
         let index = u16::try_from(index).unwrap_or(u16::MAX);
-        act(step, progress).map_err(|errno| (Stage::Init, index, errno))?;
+        let failed = |errno| (Stage::Init, index, errno);
+        if *step == InitStep::Fork {
+            role = fork_job().map_err(failed)?;
+            if let Role::Job(_) = role {
+                return Ok(role);
+            }
+        } else {
+            act(step, progress).map_err(failed)?;
+        }
     }
     if progress.child.bound.receipt {
         look_again(progress)?;
     }
     // Cleared by the change of ids, so it comes after the steps; it says nothing when the launcher died
     // before this line, which the loop's watch on the status channel notices (PR_SET_PDEATHSIG(2const)).
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(at_start)
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(at_start)?;
+    Ok(role)
+}
+
+fn fork_job() -> Result<Role, Errno> {
+    let (to_job, from_init) = Channel::pair()?;
+    Ok(match sys::fork::fork()? {
+        Some(job) => Role::Init(job, to_job),
+        None => Role::Job(Some(from_init)),
+    })
 }
 
 /// Checks what the receipt will say of the steps, and prepares what the job's process will check.
@@ -158,6 +185,8 @@ fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
             setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
             setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
         }
+        // The loop over the steps forks by itself.
+        InitStep::Fork => Err(Errno::EINVAL),
         InitStep::NotDumpable => prctl::set_dumpable(false),
         InitStep::SessionKeyring => sys::keyring::join_new_session(),
         InitStep::PrivateMounts => root::make_private(),
@@ -252,52 +281,43 @@ pub(super) fn from_io(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
 }
 
-/// Forks the job and reaps until it ends; or becomes the job, where the plan wants no init.
-fn launch(progress: Progress<'_>) -> ! {
+/// Lets the job's process go on, and reaps until it ends.
+fn supervise(progress: Progress<'_>, job: Pid, to_job: Channel) -> ! {
+    let Progress { child, layers, .. } = progress;
+    // The launcher reads "running" from the end of the report channel, so no copy may stay here.
+    let Child {
+        plan,
+        status,
+        report,
+        stdio,
+        beyond_rules,
+        ..
+    } = child;
+    let beyond_rules: Vec<_> = beyond_rules.iter().map(AsFd::as_fd).collect();
+    match to_job.send(Record::Go, &beyond_rules) {
+        // A process that is gone has said why.
+        Ok(()) | Err(Errno::EPIPE) => {}
+        Err(errno) => fail(&report, (Stage::Start, 1, errno)),
+    }
+    drop(report);
+    drop(stdio);
+    reaper::run(job, status.into(), layers, &plan.watch)
+}
+
+/// Takes the steps of the job's process.
+fn become_job(progress: Progress<'_>, from_init: Option<Channel>) -> ! {
     let Progress {
-        mut child,
+        child,
         places,
+        detached,
         layers,
         ..
     } = progress;
     let Some(places) = places else {
-        child
-            .report
-            .send(Record::Failed(Stage::Start, 0, Errno::ENOTDIR), &[])
-            .ok();
-        sys::process::exit_now(SETUP_FAILED)
+        fail(&child.report, (Stage::Start, 0, Errno::ENOTDIR))
     };
-    child.trees = BTreeMap::new();
-    if !child.plan.exec.init {
-        drop(layers);
-        workload::run(child, places);
-    }
-    match sys::fork::fork() {
-        Err(errno) => {
-            child
-                .report
-                .send(Record::Failed(Stage::Start, 1, errno), &[])
-                .ok();
-            sys::process::exit_now(SETUP_FAILED)
-        }
-        Ok(None) => {
-            drop(layers);
-            workload::run(child, places)
-        }
-        Ok(Some(job)) => {
-            drop(places);
-            // The launcher reads "running" from the end of the report channel, so no copy may stay here.
-            let Child {
-                status,
-                report,
-                stdio,
-                ..
-            } = child;
-            drop(report);
-            drop(stdio);
-            reaper::run(job, status.into(), layers, &child.plan.watch)
-        }
-    }
+    drop((detached, layers));
+    workload::run(child, places, from_init)
 }
 
 /// Gives `fd` the number `wanted`, close-on-exec.

@@ -12,12 +12,12 @@ use nix::unistd::{chdir, execve, getcwd, setsid};
 use super::place::{Kind, Places};
 use super::{Bound, Child, credentials, landlock, probe, rlimits, verify};
 use crate::plan::WorkloadStep;
-use crate::report::channel::Channel;
+use crate::report::channel::{Channel, Received};
 use crate::report::record::{Record, Stage};
 use crate::sys;
 
 /// Runs the steps and executes the command; never returns.
-pub(super) fn run(child: Child<'_>, places: Places) -> ! {
+pub(super) fn run(child: Child<'_>, places: Places, from_init: Option<Channel>) -> ! {
     let Child {
         plan,
         bound,
@@ -33,6 +33,7 @@ pub(super) fn run(child: Child<'_>, places: Places) -> ! {
         bound,
         places: Some(places),
         report,
+        from_init,
         terminal: None,
         beyond_rules,
         status_file: None,
@@ -62,6 +63,8 @@ struct Workload<'a> {
     /// The root; given up with the other descriptors.
     places: Option<Places>,
     report: Channel,
+    /// Says that PID 1 has taken its steps; none where this process is PID 1.
+    from_init: Option<Channel>,
     /// What Landlock must keep this process from, where that is looked at.
     beyond_rules: Option<OwnedFd>,
     /// The job's own terminal, to become its controlling one.
@@ -131,6 +134,7 @@ impl Workload<'_> {
                 prctl::set_pdeathsig(Signal::SIGKILL)
             }
             WorkloadStep::NoNewPrivileges => prctl::set_no_new_privs(),
+            WorkloadStep::WaitForInit => self.wait_for_init(),
             WorkloadStep::Workdir(_) => self.workdir(),
             WorkloadStep::Landlock(rules) => {
                 landlock::restrict(rules, self.places()?)?;
@@ -153,6 +157,17 @@ impl Workload<'_> {
                 status.verify(steps, self.bound)?;
                 self.report.send(Record::Verified, &[])
             }
+        }
+    }
+
+    fn wait_for_init(&mut self) -> Result<(), Errno> {
+        match self.from_init.take().ok_or(Errno::EBADF)?.receive()? {
+            Received::Record(Record::Go, mut beyond_rules) => {
+                self.beyond_rules = beyond_rules.pop();
+                Ok(())
+            }
+            // PID 1 says itself why.
+            Received::Record(..) | Received::Eof => sys::process::exit_now(125),
         }
     }
 
