@@ -63,21 +63,27 @@ impl Networks {
         let bridge = self.bridge_name(name.unwrap_or_default());
         let folder = self.folder.join(&bridge);
         let at = |error: io::Error| format!("{}: {error}", folder.display());
-        lease::folder(&folder).map_err(at)?;
         let mut netlink = Netlink::open().map_err(words)?;
-        let jobs = lock_file(&folder.join("jobs")).map_err(at)?;
-
+        lease::folder(&self.folder).map_err(at)?;
         let all = lock_file(&self.folder.join("lock")).map_err(at)?;
+        // Under a lock of all networks: the last job of this one may be removing its folder right now.
+        let lock_jobs = || {
+            lease::folder(&folder)?;
+            let jobs = lock_file(&folder.join("jobs"))?;
+            jobs.lock_shared().map(|()| jobs)
+        };
+
         all.lock_shared().map_err(at)?;
-        jobs.lock_shared().map_err(at)?;
+        let mut jobs = lock_jobs().map_err(at)?;
         // A bridge is brought up when all that belongs to it is there.
         let mut found = link::find(&mut netlink, &bridge)
             .map_err(words)?
             .filter(|link| link.up);
         if found.is_none() {
             // To wait for the other lock with this one held would be to wait for each other.
-            jobs.unlock().and_then(|()| all.unlock()).map_err(at)?;
-            all.lock().and_then(|()| jobs.lock_shared()).map_err(at)?;
+            drop(jobs);
+            all.unlock().and_then(|()| all.lock()).map_err(at)?;
+            jobs = lock_jobs().map_err(at)?;
             found = link::find(&mut netlink, &bridge)
                 .map_err(words)?
                 .filter(|link| link.up);
