@@ -201,6 +201,25 @@ const RULES: &[Rule] = &[
         reason: "control groups know nothing of plans",
     },
     Rule {
+        module: "egress",
+        forbidden: &[
+            HOST,
+            &[
+                "crate::manifest",
+                "crate::profile",
+                "crate::plan",
+                "crate::net",
+                "crate::launch",
+                "crate::stage",
+                "crate::report",
+                "crate::cli",
+            ],
+        ],
+        // Addresses are data.
+        except: &["std::net::IpAddr", "std::net::Ipv4Addr", "std::net::Ipv6Addr"],
+        reason: "what may be reached is decided by what is told to it",
+    },
+    Rule {
         module: "net",
         forbidden: &[&[
             "crate::plan",

@@ -113,6 +113,9 @@ pub(super) struct Run {
     /// Write the receipt, one JSON object, to FILE
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
+    /// Say at the end which entries of network.allow this run would have needed
+    #[arg(long)]
+    pub(super) record: bool,
     /// Run only what ringfence.lock names
     #[arg(long, conflicts_with = "image")]
     pub(super) locked: bool,

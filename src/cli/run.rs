@@ -74,6 +74,10 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
     };
     let planned = plan::plan(&job, &facts, &found.image, &request);
     let plan = planned.map_err(|problems| Failure::Manifest(project.render(&problems)))?;
+    if args.record && plan.network.is_empty() {
+        let why = "--record: this job has no network of its own whose connections are counted; it needs `network.mode = \"bridge\"`";
+        return Err(Failure::text(why.to_owned()));
+    }
     launch::keep_from_job(&plan)?;
     for notice in &plan.notices {
         say(&format!("ringfence: {}: {}", notice.about, notice.text));
@@ -91,6 +95,7 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         arch: facts.arch,
         tty: args.tty,
         receipt: args.report.is_some(),
+        connections: args.report.is_some() || args.record,
         streams: None,
         claims: &[],
     };
@@ -103,7 +108,12 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         ));
     }
     let exit = running.wait();
-    Ok(finish(&project, &job, &plan, &exit, report))
+    let code = finish(&project, &job, &plan, &exit, report);
+    if args.record {
+        let connections = exit.connections.unwrap_or_default();
+        say(connections.entries(&job.name).trim_end());
+    }
+    Ok(code)
 }
 
 /// Says what the exit code alone does not, and writes the receipt. The job has run, so the code is its own from here on,

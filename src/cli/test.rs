@@ -84,6 +84,7 @@ fn held(project: &Project, settings: &Settings, job: &Job, reach: Reach) -> Resu
             ids: settings.ids,
             arch: facts.arch,
             tty: false,
+            connections: false,
             receipt: false,
             streams: Some(streams),
             claims,

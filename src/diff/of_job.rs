@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::held::Held;
 use super::measure::{Measure, Names};
-use crate::hosts::Hosts;
+use crate::egress::Hosts;
 use crate::profile::{
     Access, Allow, Job, Mount, Network, Origin, Piece, Placed, Profile, Publish, Rlimit, Root, SysMount,
     Text, User,
@@ -221,20 +221,7 @@ impl Held {
         self.put("network.name", measure, name.map(|name| &name.origin));
         for (hosts, allow) in bridge.allow.iter().flatten() {
             let Allow { ports, protocol } = &allow.value;
-            let key = format!("network.allow.\"{hosts}\"");
-            let numbers = ports.iter().map(u16::to_string).collect();
-            let ports = (!ports.is_empty()).then_some(numbers);
-            self.put(
-                format!("{key}.ports"),
-                Measure::Given(ports, Names::Apart),
-                Some(&allow.origin),
-            );
-            let protocol = protocol.map(|protocol| BTreeSet::from([format!("{protocol:?}").to_lowercase()]));
-            self.put(
-                format!("{key}.protocol"),
-                Measure::Given(protocol, Names::Apart),
-                Some(&allow.origin),
-            );
+            self.allowed(hosts, ports, *protocol, Some(&allow.origin));
         }
         for (socket, publish) in &bridge.publish {
             let Publish { to, protocol } = &publish.value;

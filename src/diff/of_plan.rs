@@ -73,7 +73,7 @@ impl Held {
         held.of_cgroup(plan.cgroup().cloned().unwrap_or_default());
         held.host_steps(before_clone);
         held.child_steps(with_child);
-        held.network_steps(network);
+        held.network_steps(namespaces.contains(&Namespace::Net), network);
         held.init_steps(init);
         held.workload_steps(workload);
         held.of_exec(exec);

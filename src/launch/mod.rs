@@ -5,6 +5,7 @@
 mod error;
 mod ids;
 mod layer_file;
+mod names;
 mod network;
 mod overlay;
 mod own_file;
@@ -30,6 +31,7 @@ pub(crate) use self::prepare::{Context, prepare};
 pub(crate) use self::run_dir::RunDir;
 pub(crate) use self::stdio::anonymous_file;
 use crate::cgroup::{Counters, Enforced};
+use crate::net::connections::Connections;
 use crate::profile::{Namespace, Rlimit, RlimitValue};
 
 /// Why the launcher ended a job, if it did.
@@ -80,6 +82,8 @@ pub(crate) struct Exit {
     pub(crate) answers: Vec<i32>,
     /// Ports of the host that led inside.
     pub(crate) published: Vec<Published>,
+    /// What the job tried to reach, where that was asked for and it has a network of its own.
+    pub(crate) connections: Option<Connections>,
     /// What went wrong while everything was undone; the job's end is reported all the same.
     pub(crate) undo: Vec<String>,
 }

@@ -1,16 +1,21 @@
 //! The plan's network steps: those of the host by this process, those inside by an agent, while PID 1 works.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 
 use super::error::{LaunchError, io_words, words};
+use super::names;
 use super::start::Running;
+use crate::egress::{Around, Egress, rules};
 use crate::manifest::grammar::sockets;
 use crate::net::agent::{Act, Agent, Interface, Namespaces};
 use crate::net::bridge::Member;
+use crate::net::connections::Connections;
+use crate::net::nft;
 use crate::net::pasta::{self, Pasta};
 use crate::net::publish::{Door, Porter};
+use crate::net::resolver::{self, Resolver};
 use crate::plan::NetworkStep;
 use crate::profile::Protocol;
 use crate::report::channel::Channel;
@@ -28,10 +33,12 @@ pub(super) struct Reach {
     /// Sockets of the host, until their porter has them.
     doors: Vec<Door>,
     porter: Option<Porter>,
-    /// Sockets of the job's network namespace, in the order of the steps that opened them.
-    sockets: Vec<OwnedFd>,
     /// Ports of the host that lead inside.
     published: Vec<Published>,
+    /// The addresses around the job.
+    around: Around,
+    /// Who answers its questions for names.
+    resolver: Option<Resolver>,
 }
 
 /// A port of the host that leads inside.
@@ -80,10 +87,15 @@ impl Running {
             let cause = self.reach.pasta.as_mut().map(Pasta::last_words);
             return Err(failed(0, cause.unwrap_or_default()));
         }
-        self.reach.sockets = agent.finish().map_err(|failure| match failure.act {
+        let sockets = agent.finish().map_err(|failure| match failure.act {
             Some(act) => failed(numbers[act], failure.cause),
             None => LaunchError::setup("in the job's network", failure.cause),
         })?;
+        if let Some(index) = steps.iter().position(|step| *step == NetworkStep::Resolver) {
+            let egress = self.prepared.plan.egress().unwrap_or(Egress::Listed(Vec::new()));
+            let resolver = names::resolver(&egress, &self.reach.around, sockets, namespaces);
+            self.reach.resolver = Some(resolver.map_err(|cause| failed(index, cause))?);
+        }
         let doors = std::mem::take(&mut self.reach.doors);
         if let (Some(interface), false) = (self.reach.interface, doors.is_empty()) {
             let addresses = interface
@@ -133,6 +145,18 @@ impl Running {
             }
             NetworkStep::Publish { at, to, protocol } => reach.publish(at, *to, *protocol)?,
             NetworkStep::Loopback => return Ok(Some(Act::Loopback)),
+            NetworkStep::Rules { .. } => {
+                let interface = reach.interface.ok_or("there is no interface")?;
+                let others = NetworkStep::Port { alone: false };
+                let alone = !self.prepared.plan.network.contains(&others);
+                reach.around = self.prepared.networks.around(interface.subnet, alone)?;
+                let nft = nft::program().ok_or(nft::MISSING)?;
+                let egress = self.prepared.plan.egress().ok_or("the plan has no rules")?;
+                return Ok(Some(Act::Rules(nft, rules::text(&egress, &reach.around))));
+            }
+            // A part of the rules, which are loaded at once.
+            NetworkStep::Allow(_) => {}
+            NetworkStep::Resolver => return Ok(Some(Act::Open(resolver::open))),
             NetworkStep::Addresses => {
                 let interface = reach.interface.ok_or("there is no interface")?;
                 return Ok(Some(Act::Interface(interface)));
@@ -148,6 +172,20 @@ impl Running {
 }
 
 impl Reach {
+    /// What the job has tried to reach; none for a job without rules. Its resolver ends.
+    ///
+    /// # Errors
+    /// When the kernel does not say it.
+    pub(super) fn connections(&mut self) -> Result<Option<Connections>, String> {
+        let Some(resolver) = self.resolver.take() else {
+            return Ok(None);
+        };
+        let (tried, lookups) = resolver
+            .finish()
+            .map_err(|errno| format!("read what the job tried to reach: {}", words(errno)))?;
+        Ok(Some(Connections::new(tried, &lookups)))
+    }
+
     /// Opens the sockets of the host that `at` names, for the ports inside from `to` on.
     fn publish(&mut self, at: &str, to: u16, protocol: Protocol) -> Result<(), String> {
         let sockets = sockets(at).ok_or("not an address and port of the host")?;
@@ -175,8 +213,11 @@ impl Reach {
     /// # Errors
     /// What could not be ended.
     pub(super) fn leave(self) -> Result<(), String> {
-        // They keep the network namespace.
-        drop((self.sockets, self.doors));
+        // It keeps the network namespace.
+        if let Some(resolver) = self.resolver {
+            resolver.end();
+        }
+        drop(self.doors);
         let of = |what: &str, errno: Errno| format!("{what}: {}", words(errno));
         let porter = self.porter.map_or(Ok(()), |porter| {
             porter.end().map_err(|errno| of("published ports", errno))

@@ -50,6 +50,8 @@ pub(crate) struct Context<'a> {
     pub(crate) tty: bool,
     /// Whether a receipt will be written, for which more is looked at.
     pub(crate) receipt: bool,
+    /// Whether it will be asked what the job tried to reach.
+    pub(crate) connections: bool,
     /// The job's streams; none are the caller's own.
     pub(crate) streams: Option<[OwnedFd; 3]>,
     /// What to ask where the job's program would be executed; none for a job that runs.
@@ -76,6 +78,8 @@ pub(crate) struct Prepared {
     pub(super) streams: Option<[OwnedFd; 3]>,
     /// Networks of jobs.
     pub(super) networks: Networks,
+    /// Whether it will be asked what the job tried to reach.
+    pub(super) wants_connections: bool,
 }
 
 /// Binds `plan` to this machine and does its first phase.
@@ -139,6 +143,7 @@ pub(crate) fn prepare(plan: Plan, mut context: Context<'_>) -> Result<Prepared, 
         scratch,
         streams,
         networks: context.networks.clone(),
+        wants_connections: context.connections,
     })
 }
 

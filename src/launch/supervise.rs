@@ -290,6 +290,13 @@ impl Running {
             undo.extend(scratch.remove().err());
         }
         let published = self.published().to_vec();
+        let connections = match self.prepared.wants_connections {
+            true => self.reach.connections().unwrap_or_else(|cause| {
+                undo.push(cause);
+                None
+            }),
+            false => None,
+        };
         undo.extend(self.reach.leave().err());
         let (status, cpu_us, max_rss) = match waited {
             Ok(ended) => (
@@ -318,6 +325,7 @@ impl Running {
             verified: self.verified,
             answers: self.answers,
             published,
+            connections,
             undo,
         }
     }

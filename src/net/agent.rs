@@ -5,6 +5,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::cmsg_space;
@@ -27,7 +28,7 @@ pub(crate) const INTERFACE: &str = "eth0";
 
 /// CAP_NET_BIND_SERVICE and CAP_NET_ADMIN of <linux/capability.h>.
 const BIND_SERVICE: u64 = 1 << 10;
-const ADMIN: u64 = 1 << 12;
+pub(super) const ADMIN: u64 = 1 << 12;
 
 /// The most descriptors that come back.
 const MOST: usize = 8;
@@ -40,14 +41,13 @@ const INSIDE: u8 = u8::MAX - 1;
 const DONE: u8 = u8::MAX;
 
 /// One thing to do inside; the order is the plan's.
-#[expect(dead_code, reason = "rules and sockets come with egress control")]
 pub(crate) enum Act {
     /// Bring the loopback interface up.
     Loopback,
     /// Give the job's interface its addresses, bring it up, and lead everything to the network's gateway.
     Interface(Interface),
-    /// Load a text of nftables.
-    Rules(String),
+    /// Load a text of nftables with this program.
+    Rules(&'static Path, String),
     /// Open sockets of this namespace, for the launcher; what cannot be opened is said in words.
     Open(fn() -> Result<Vec<OwnedFd>, String>),
 }
@@ -89,6 +89,11 @@ impl Namespaces {
             user: open("user")?,
             net: open("net")?,
         })
+    }
+
+    /// The user namespace.
+    pub(crate) fn user(&self) -> BorrowedFd<'_> {
+        self.user.as_fd()
     }
 
     /// The network namespace.
@@ -198,7 +203,7 @@ fn work(netlink: &mut Netlink, acts: &[Act]) -> Result<Vec<OwnedFd>, (u8, String
         let done = match act {
             Act::Loopback => link::up(netlink, "lo").map_err(words),
             Act::Interface(wanted) => interface(netlink, wanted),
-            Act::Rules(text) => nft::load(text),
+            Act::Rules(program, text) => nft::run(program, text),
             Act::Open(open) => open().map(|sockets| opened.extend(sockets)),
         };
         done.map_err(|cause| (u8::try_from(number).unwrap_or(INSIDE - 1), cause))?;

@@ -21,7 +21,8 @@ use super::link::{self, Link, Peer};
 use super::netlink::Netlink;
 use super::pool::Pool;
 use super::subnet::{GATEWAY, Number, Subnet};
-use super::{forwarding, host_rules, nft, route, sysctl};
+use super::{around, forwarding, host_rules, nft, route, sysctl};
+use crate::egress::Around;
 
 /// The largest packet of a network whose host has no way out.
 const MTU: u32 = 1500;
@@ -128,6 +129,14 @@ impl Networks {
             false => Vec::new(),
         };
         Ok((subnet, !ways_out(&mut netlink, &ipv6)?.is_empty()))
+    }
+
+    /// What stands around a job on `subnet`, `alone` or with the other jobs there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn around(&self, subnet: Subnet, alone: bool) -> Result<Around, String> {
+        around::look(subnet, self.pool, alone).map_err(words)
     }
 
     /// Removes what dead runs have left, and bridges without a job; what could not be removed is said.

@@ -4,17 +4,22 @@
 //! root and for everybody else. The host's side is [`bridge`], for root.
 
 pub(crate) mod agent;
+pub(crate) mod around;
 pub(crate) mod bridge;
+pub(crate) mod connections;
 mod forwarding;
 mod host_rules;
 mod lease;
 mod link;
+pub(crate) mod lookups;
 mod netlink;
 pub(crate) mod nft;
 pub(crate) mod pasta;
 mod pool;
 pub(crate) mod publish;
+pub(crate) mod resolver;
 mod route;
+pub(crate) mod sets;
 mod subnet;
 mod sysctl;
 mod trusted;

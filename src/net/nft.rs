@@ -9,6 +9,9 @@ use super::trusted;
 /// Where distributions put it.
 const PLACES: [&str; 3] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
 
+/// What is said where it is not.
+pub(crate) const MISSING: &str = "nft is not installed (package nftables)";
+
 /// nft(8), if it is installed and root's own.
 pub(crate) fn program() -> Option<&'static Path> {
     trusted::program(&PLACES)
@@ -19,7 +22,11 @@ pub(crate) fn program() -> Option<&'static Path> {
 /// # Errors
 /// That nft is not there, or its first words.
 pub(super) fn load(text: &str) -> Result<(), String> {
-    let program = program().ok_or("nft is not installed (package nftables)")?;
+    run(program().ok_or(MISSING)?, text)
+}
+
+/// The same by a program that was found before: in a user namespace nothing looks like root's.
+pub(super) fn run(program: &Path, text: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", program.display());
     let mut child = Command::new(program)
         .args(["-f", "-"])

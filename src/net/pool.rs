@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::subnet::{LENGTH, Subnet};
@@ -34,6 +35,13 @@ impl Pool {
             let index = spread.wrapping_add(step) % count;
             Subnet::of(Ipv4Addr::from(first + (index << (32 - LENGTH))))
         })
+    }
+}
+
+impl Pool {
+    /// All of its addresses.
+    pub(super) fn network(self) -> IpNet {
+        IpNet::new_assert(self.first.into(), self.length)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 /// The first 48 bits of our IPv6 addresses, unique local ones (RFC 4193): `fd`, then `ringf`.
 const UNIQUE_LOCAL: [u16; 3] = [0xfd72, 0x696e, 0x6766];
 
@@ -65,6 +67,12 @@ impl Subnet {
         let mask = u32::MAX.checked_shl(32 - shared).unwrap_or(0);
         u32::from(self.v4(0)) & mask == u32::from(network) & mask
     }
+}
+
+/// The IPv6 addresses of all networks of ours, on this host and on others.
+pub(crate) fn every_network_v6() -> IpNet {
+    let [first, second, third] = UNIQUE_LOCAL;
+    IpNet::new_assert(Ipv6Addr::new(first, second, third, 0, 0, 0, 0, 0).into(), 48)
 }
 
 impl std::fmt::Display for Subnet {

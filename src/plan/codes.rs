@@ -19,7 +19,7 @@ codes! {
     NO_SOURCE = "RF0412", "the source of a bind mount is missing or of a kind that is not given to jobs";
     NO_IDMAP = "RF0413", "the file system of a bind mount's source cannot show its files as the job's";
     MOUNT_CLASH = "RF0414", "two things at one place inside, or one that hides what every job needs";
-    NO_BRIDGE = "RF0415", "bridge networks, which are not built yet";
+    NO_BRIDGE = "RF0415", "a bridge network that cannot be made";
     NO_LANDLOCK = "RF0416", "the kernel's Landlock is too old, or missing";
     NO_SECCOMP = "RF0417", "the kernel has no seccomp filters";
     BAD_POLICY = "RF0418", "a seccomp policy that cannot be built, or under which no program starts or ends";

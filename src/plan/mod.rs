@@ -47,6 +47,7 @@ pub use self::planner::plan;
 pub use self::reach::NetworkStep;
 pub use self::read::ReadError;
 pub use self::step::*;
+use crate::egress::Egress;
 use crate::profile::{Namespace, Text};
 use crate::units::{Bytes, Millis};
 
@@ -93,6 +94,22 @@ impl Plan {
     pub(crate) fn alone(&self) -> usize {
         let alone = |step: &&InitStep| matches!(step, InitStep::Unshare(_));
         self.init.iter().take_while(alone).count()
+    }
+
+    /// What a job behind a bridge may reach; none for any other.
+    pub(crate) fn egress(&self) -> Option<Egress> {
+        let rules = self.network.iter().find_map(|step| match step {
+            NetworkStep::Rules { open } => Some(*open),
+            _ => None,
+        });
+        let allowed = self.network.iter().filter_map(|step| match step {
+            NetworkStep::Allow(allowed) => Some(allowed.clone()),
+            _ => None,
+        });
+        Some(match rules? {
+            true => Egress::Open,
+            false => Egress::Listed(allowed.collect()),
+        })
     }
 
     /// The control group of the run, whenever it is made.

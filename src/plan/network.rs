@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::given::{Found, Given};
 use super::{Mounted, NetworkStep, Tree, codes};
-use crate::profile::{Network, SysMount, Text};
+use crate::egress::Allowed;
+use crate::profile::{Allow, Network, SysMount, Text};
 
 const RESOLV: &str = "/etc/resolv.conf";
 
@@ -16,15 +17,20 @@ pub(super) fn own(given: Given<'_>) -> bool {
     given.job.hold.network.value != Network::Host
 }
 
-/// Refuses what is not there yet.
+/// Refuses what this caller cannot have.
 pub(super) fn check(given: Given<'_>, found: &mut Found) {
-    let network = &given.job.hold.network;
-    if let Network::Bridge(_) = network.value {
+    let Network::Bridge(bridge) = &given.job.hold.network.value else {
+        return;
+    };
+    if let Some(name) = bridge.name.as_ref().filter(|_| !given.as_root()) {
         found.refuse(
             codes::NO_BRIDGE,
-            network.span(),
-            "bridge networks are not built yet",
-            "use `mode = \"null\"` or `mode = \"host\"`",
+            name.span(),
+            format!(
+                "network `{}`: only root can make a bridge that jobs share",
+                name.value
+            ),
+            "leave the name out: the job has a network of its own",
         );
     }
 }
@@ -47,7 +53,17 @@ pub(super) fn steps(given: Given<'_>) -> Vec<NetworkStep> {
         to: publish.value.to,
         protocol: publish.value.protocol,
     }));
-    steps.extend([NetworkStep::Loopback, NetworkStep::Addresses]);
+    let open = bridge.allow.is_none();
+    steps.extend([NetworkStep::Loopback, NetworkStep::Rules { open }]);
+    for (hosts, allow) in bridge.allow.iter().flatten() {
+        let Allow { ports, protocol } = &allow.value;
+        steps.push(NetworkStep::Allow(Allowed {
+            hosts: hosts.clone(),
+            ports: ports.clone(),
+            protocol: *protocol,
+        }));
+    }
+    steps.extend([NetworkStep::Resolver, NetworkStep::Addresses]);
     steps
 }
 
@@ -94,7 +110,7 @@ pub(super) fn files(given: Given<'_>) -> BTreeMap<String, Mounted> {
 mod tests {
     use super::super::sample::{self, placed};
     use super::*;
-    use crate::profile::{Bridge, Namespace};
+    use crate::profile::{Bridge, Namespace, Protocol};
 
     #[test]
     fn the_hosts_network_brings_its_resolver_and_takes_sys() {
@@ -133,12 +149,46 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_is_refused_where_it_is_written() {
+    fn each_entry_of_a_bridge_is_a_step() {
         let mut sample = sample::strict();
-        sample.job.hold.network = placed(Network::Bridge(Bridge::default()), 4);
+        let mut bridge = Bridge::default();
+        let mut lines = |bridge: &Bridge| -> Vec<String> {
+            sample.job.hold.network = placed(Network::Bridge(bridge.clone()), 4);
+            sample.plan().network.iter().map(ToString::to_string).collect()
+        };
         assert_eq!(
-            sample.refusals(),
-            ["bridge networks are not built yet; use `mode = \"null\"` or `mode = \"host\"`"]
+            lines(&bridge),
+            [
+                "join the network of jobs that name none",
+                "eth0 (a port of its bridge, without other jobs)",
+                "loopback up",
+                "rules (all but the host, other jobs and the cloud's metadata)",
+                "resolver at 127.0.0.11",
+                "eth0 up (IPv4 and IPv6, the host is its gateway)",
+            ]
+        );
+        let allow = |hosts: &str, ports: &[u16], protocol| {
+            let allow = Allow {
+                ports: ports.to_vec(),
+                protocol,
+            };
+            (hosts.parse().unwrap(), placed(allow, 4))
+        };
+        bridge.allow = Some(BTreeMap::from([
+            allow("10.0.0.0/8", &[], Some(Protocol::Udp)),
+            allow("*.example.org", &[443, 8443], None),
+            allow("index.example.org", &[80], Some(Protocol::Tcp)),
+            allow("files.example.org", &[], None),
+        ]));
+        assert_eq!(
+            lines(&bridge)[3..8],
+            [
+                "rules (nothing but what is allowed)",
+                "allow files.example.org",
+                "allow index.example.org, tcp 80",
+                "allow *.example.org, ports 443 8443",
+                "allow 10.0.0.0/8, udp",
+            ]
         );
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::FromKeys;
 use super::plain::Plain;
+use crate::egress::Allowed;
 use crate::profile::Protocol;
 
 /// Done while PID 1 builds the sandbox, which waits for the last of them ([`super::InitStep::Network`]): by the launcher,
@@ -40,6 +41,17 @@ pub enum NetworkStep {
     },
     /// Inside: bring the loopback interface up.
     Loopback,
+    /// Inside: load the rules by which the host, other jobs and the cloud's metadata are refused, and everything else too
+    /// unless it is `open` or one of the next steps allows it: all of them in one transaction.
+    Rules {
+        /// What is not refused to every job is open.
+        open: bool,
+    },
+    /// Inside, a part of the rules: let through what is written here.
+    Allow(Allowed),
+    /// Inside: listen where the job asks for names; a process without rights on the host answers from the host's servers,
+    /// and opens the addresses of names that are allowed before it does.
+    Resolver,
     /// Inside: give the job's interface its addresses, and lead everything to the host.
     Addresses,
 }
@@ -60,6 +72,12 @@ impl Display for NetworkStep {
                 write!(f, "publish {} ({protocol}, to {to} inside)", Plain(at))
             }
             NetworkStep::Loopback => f.write_str("loopback up"),
+            NetworkStep::Rules { open: true } => {
+                f.write_str("rules (all but the host, other jobs and the cloud's metadata)")
+            }
+            NetworkStep::Rules { open: false } => f.write_str("rules (nothing but what is allowed)"),
+            NetworkStep::Allow(allowed) => write!(f, "allow {allowed}"),
+            NetworkStep::Resolver => f.write_str("resolver at 127.0.0.11"),
             NetworkStep::Addresses => f.write_str("eth0 up (IPv4 and IPv6, the host is its gateway)"),
         }
     }
@@ -69,10 +87,14 @@ impl FromKeys for NetworkStep {
     fn keys(&self) -> Vec<String> {
         let key = match self {
             NetworkStep::Publish { at, .. } => return vec![format!("network.publish.\"{at}\"")],
+            NetworkStep::Allow(allowed) => return vec![format!("network.allow.\"{}\"", allowed.hosts)],
+            NetworkStep::Rules { open: false } => "network.allow",
             NetworkStep::Join { name: Some(_) } | NetworkStep::Port { alone: false } => "network.name",
             NetworkStep::Join { name: None }
             | NetworkStep::Port { alone: true }
             | NetworkStep::Pasta
+            | NetworkStep::Rules { open: true }
+            | NetworkStep::Resolver
             | NetworkStep::Loopback
             | NetworkStep::Addresses => "network.mode",
         };

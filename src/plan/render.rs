@@ -6,6 +6,7 @@ use super::keys::FromKeys;
 use super::line::Ids;
 use super::plain::{Plain, Quoted};
 use super::{Id, InitStep, Mounted, Plan, RootMount, Tree, Upper, WorkloadStep};
+use crate::egress::Egress;
 use crate::profile::Namespace;
 
 impl Plan {
@@ -154,9 +155,12 @@ impl Plan {
         for (number, seen) in self.sees().into_iter().enumerate() {
             writeln!(f, "{:<13}{seen}", if number == 0 { "sees" } else { "" })?;
         }
-        let reaches = match (self.namespaces.contains(&Namespace::Net), self.network.is_empty()) {
-            (true, true) => "nothing: it has a loopback interface only",
-            (true, false) => "what the host reaches, but not the host itself, from an address of its own",
+        let reaches = match (self.namespaces.contains(&Namespace::Net), self.egress()) {
+            (true, None) => "nothing: it has a loopback interface only",
+            (true, Some(Egress::Open)) => {
+                "what the host reaches, but not the host itself, from an address of its own"
+            }
+            (true, Some(Egress::Listed(_))) => "what its network steps allow, from an address of its own",
             (false, _) => "everything that the host reaches",
         };
         writeln!(f, "reaches      {reaches}")?;

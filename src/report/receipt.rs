@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::verdict::{End, Hit, Verdict, end};
 use crate::launch::{Exit, Published};
+use crate::net::connections::Connection;
 use crate::plan::{InitStep, Mounted, Plan, WorkloadStep};
 use crate::profile::{Namespace, Protocol};
 
@@ -37,7 +38,7 @@ pub(crate) struct Receipt {
     usage: Option<Usage>,
     enforced: Vec<Protection>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    network: Option<&'static str>,
+    network: Option<Network>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     published: Vec<Port>,
     not_applied: Vec<String>,
@@ -45,6 +46,34 @@ pub(crate) struct Receipt {
     started: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<f64>,
+}
+
+/// What the job could reach, and what it tried.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Network {
+    mode: &'static str,
+    /// Only with a bridge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<Vec<Connection>>,
+    /// Whether there was more than `connections` holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<bool>,
+}
+
+impl Network {
+    fn of(plan: &Plan, exit: &Exit) -> Network {
+        let mode = match plan.namespaces.contains(&Namespace::Net) {
+            false => "host",
+            true if plan.network.is_empty() => "null",
+            true => "bridge",
+        };
+        Network {
+            mode,
+            connections: exit.connections.as_ref().map(|all| all.list.clone()),
+            more: exit.connections.as_ref().map(|all| all.more),
+        }
+    }
 }
 
 /// What the run used; a value that the kernel does not count here is absent.
@@ -167,11 +196,7 @@ impl Receipt {
                 io_written: counters.io_written,
             }),
             enforced: enforced(plan, exit),
-            network: Some(if plan.namespaces.contains(&Namespace::Net) {
-                "null"
-            } else {
-                "host"
-            }),
+            network: Some(Network::of(plan, exit)),
             published: exit.published.iter().map(Port::of).collect(),
             not_applied: plan
                 .notices

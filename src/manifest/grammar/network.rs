@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Wrong;
-use crate::hosts::{Hosts, HostsError};
+use crate::egress::{Hosts, HostsError};
 use crate::problem::codes;
 
 /// What a job may reach: a host name, all names below one, an address, or a network with its length.

@@ -1,0 +1,210 @@
+//! What the job's resolver may answer.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Around, Egress, Hosts, PRIVATE, Way};
+
+/// Which names may be looked up, and where they may lead.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    /// None where every name may be looked up.
+    listed: Option<Listed>,
+    /// Where no name may lead.
+    closed: Vec<IpNet>,
+    /// Where one may all the same.
+    open: Vec<IpNet>,
+}
+
+/// The names that are listed, with the ways to their hosts.
+#[derive(Debug, Default)]
+struct Listed {
+    names: HashMap<String, Vec<Way>>,
+    below: HashMap<String, Vec<Way>>,
+}
+
+/// What becomes of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is passed on; the rules do not depend on its answer.
+    Open,
+    /// It is passed on, and these ways to what it is answered are opened.
+    Listed(Vec<Way>),
+    /// It is refused and asked of nobody.
+    Refused,
+}
+
+impl Policy {
+    /// The policy of a plan, for a job in its surroundings.
+    pub(crate) fn new(egress: &Egress, around: &Around) -> Policy {
+        let mut policy = Policy {
+            listed: None,
+            closed: around.closed().collect(),
+            open: around.peers.clone(),
+        };
+        if let Egress::Listed(entries) = egress {
+            let mut listed = Listed::default();
+            for entry in entries {
+                match &entry.hosts {
+                    Hosts::Name(name) => listed.names.entry(name.clone()).or_default().extend(entry.ways()),
+                    Hosts::Below(name) => listed.below.entry(name.clone()).or_default().extend(entry.ways()),
+                    Hosts::Network(network) => policy.open.push(*network),
+                }
+            }
+            policy.closed.extend(PRIVATE);
+            policy.listed = Some(listed);
+        }
+        policy
+    }
+
+    /// What becomes of a question for `name`, which is in lower case and has no last dot.
+    pub(crate) fn of_name(&self, name: &str) -> Answer {
+        let Some(listed) = &self.listed else {
+            return Answer::Open;
+        };
+        // A dot or anything else that no host name has, escaped: the dots of the text are not those between labels.
+        if name.contains('\\') {
+            return Answer::Refused;
+        }
+        let parents = name.match_indices('.').map(|(at, _)| &name[at + 1..]);
+        let found = parents
+            .filter_map(|parent| listed.below.get(parent))
+            .chain(listed.names.get(name));
+        let mut ways: Vec<Way> = found.flatten().copied().collect();
+        ways.sort_unstable();
+        ways.dedup();
+        match ways.is_empty() {
+            true => Answer::Refused,
+            false => Answer::Listed(ways),
+        }
+    }
+
+    /// Whether a name may lead to `address`: an entry must list what is private or closed, and no less than its whole
+    /// network does, so that `0.0.0.0/0` lists none of it.
+    pub(crate) fn may_lead_to(&self, address: IpAddr) -> bool {
+        let address = IpNet::from(address.to_canonical());
+        let mut closed = self.closed.iter().filter(|closed| closed.contains(&address));
+        closed.all(|closed| {
+            let mut lists = self.open.iter();
+            lists.any(|open| open.contains(&address) && closed.contains(open))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Allowed;
+    use super::*;
+    use crate::egress::Protocol;
+
+    fn listed(entries: &[(&str, &[u16], Option<Protocol>)]) -> Egress {
+        let allowed = entries.iter().map(|(hosts, ports, protocol)| Allowed {
+            hosts: hosts.parse().unwrap(),
+            ports: ports.to_vec(),
+            protocol: *protocol,
+        });
+        Egress::Listed(allowed.collect())
+    }
+
+    fn ways(answer: Answer) -> String {
+        match answer {
+            Answer::Open => "open".to_owned(),
+            Answer::Refused => "refused".to_owned(),
+            Answer::Listed(ways) => ways
+                .iter()
+                .map(|way| match way.port {
+                    Some(port) => format!("{} {port}", way.protocol),
+                    None => way.protocol.to_string(),
+                })
+                .collect::<Vec<_>>()
+                .join(", "),
+        }
+    }
+
+    #[test]
+    fn a_name_has_the_ways_of_every_entry_that_it_is_among() {
+        let egress = listed(&[
+            ("a.example", &[443, 80], Some(Protocol::Tcp)),
+            ("*.example", &[443], None),
+            ("*.a.example", &[], Some(Protocol::Udp)),
+        ]);
+        let policy = Policy::new(&egress, &Around::default());
+        let of = |name| ways(policy.of_name(name));
+        assert_eq!(of("a.example"), "tcp 80, tcp 443, udp 443");
+        assert_eq!(of("b.a.example"), "tcp 443, udp, udp 443");
+        assert_eq!(of("c.example"), "tcp 443, udp 443");
+        assert_eq!(of("example"), "refused");
+        assert_eq!(of("a.example.org"), "refused");
+        assert_eq!(of("notexample"), "refused");
+        assert_eq!(of(""), "refused");
+        assert_eq!(
+            ways(Policy::new(&Egress::Open, &Around::default()).of_name("x")),
+            "open"
+        );
+    }
+
+    #[test]
+    fn names_lead_to_no_closed_address_unless_it_is_listed() {
+        let around = Around {
+            closed: vec!["192.0.2.9/32".parse().unwrap(), "10.213.0.0/16".parse().unwrap()],
+            gateway: vec!["10.213.7.1".parse().unwrap()],
+            peers: vec!["10.213.7.0/24".parse().unwrap()],
+        };
+        let leads = |egress: &Egress| -> Vec<&str> {
+            let policy = Policy::new(egress, &around);
+            [
+                "203.0.113.5",
+                "192.0.2.9",
+                "10.1.2.3",
+                "10.213.7.5",
+                "10.213.7.1",
+                "10.213.8.5",
+                "127.0.0.1",
+                "169.254.169.254",
+                "224.0.0.1",
+                "2001:db8::5",
+                "::1",
+                "::ffff:127.0.0.1",
+                "fd00:ec2::254",
+                "fd12::1",
+                "fe80::1",
+            ]
+            .into_iter()
+            .filter(|address| policy.may_lead_to(address.parse().unwrap()))
+            .collect()
+        };
+        assert_eq!(
+            leads(&Egress::Open),
+            [
+                "203.0.113.5",
+                "10.1.2.3",
+                "10.213.7.5",
+                "127.0.0.1",
+                "2001:db8::5",
+                "::1",
+                "::ffff:127.0.0.1",
+                "fd12::1"
+            ]
+        );
+        let public = ["203.0.113.5", "10.213.7.5", "2001:db8::5"];
+        assert_eq!(leads(&listed(&[])), public);
+        assert_eq!(leads(&listed(&[("0.0.0.0/0", &[], None)])), public);
+        assert_eq!(
+            leads(&listed(&[
+                ("10.1.0.0/16", &[], None),
+                ("169.254.169.254", &[80], None),
+                ("fc00::/7", &[], None)
+            ])),
+            [
+                "203.0.113.5",
+                "10.1.2.3",
+                "10.213.7.5",
+                "169.254.169.254",
+                "2001:db8::5",
+                "fd12::1"
+            ]
+        );
+    }
+}

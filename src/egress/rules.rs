@@ -1,0 +1,299 @@
+//! The rules of a job's network namespace, as nftables' text (nft(8)).
+//!
+//! They are made before the job starts and not the job's to change. Names become addresses when the job's resolver is
+//! asked: what it answers is in the sets of [`Family::ports`] and [`Family::hosts`] before the job reads the answer. What
+//! was tried is counted by the kernel itself, in the sets of [`Family::tried`].
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Allowed, Around, Egress, Hosts};
+
+/// The table that holds all of it.
+pub(crate) const TABLE: &str = "ringfence";
+
+/// What a set of [`Family::tried`] holds at the most; a job that tries more has each refused all the same.
+pub(crate) const TRIED: usize = 4096;
+
+/// What answers may fill a set with at the most.
+pub(crate) const ANSWERED: usize = 1 << 16;
+
+/// A kind of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Whether a connection was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Passed {
+    /// It was.
+    Allowed,
+    /// It was refused.
+    Refused,
+}
+
+impl Family {
+    /// Both.
+    pub(crate) const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    pub(crate) fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+
+    /// The set of address, protocol and port that answers have opened.
+    pub(crate) fn ports(self) -> &'static str {
+        match self {
+            Family::V4 => "ports4",
+            Family::V6 => "ports6",
+        }
+    }
+
+    /// The set of address and protocol that answers have opened, with all ports.
+    pub(crate) fn hosts(self) -> &'static str {
+        match self {
+            Family::V4 => "hosts4",
+            Family::V6 => "hosts6",
+        }
+    }
+
+    /// The set that counts what was tried: address, protocol and port.
+    pub(crate) fn tried(self, passed: Passed) -> &'static str {
+        match (self, passed) {
+            (Family::V4, Passed::Allowed) => "allowed4",
+            (Family::V6, Passed::Allowed) => "allowed6",
+            (Family::V4, Passed::Refused) => "refused4",
+            (Family::V6, Passed::Refused) => "refused6",
+        }
+    }
+
+    /// The keyword of its headers, and its own.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Family::V4 => ("ip", "ipv4"),
+            Family::V6 => ("ip6", "ipv6"),
+        }
+    }
+}
+
+/// The whole table.
+pub(crate) fn text(egress: &Egress, around: &Around) -> String {
+    let mut sets = String::new();
+    for family in Family::ALL {
+        let (_, kind) = family.words();
+        if let Egress::Listed(_) = egress {
+            for (name, key) in [
+                (family.ports(), "inet_proto . inet_service"),
+                (family.hosts(), "inet_proto"),
+            ] {
+                writeln!(
+                    sets,
+                    "\tset {name} {{ type {kind}_addr . {key}; flags timeout; size {ANSWERED}; }}"
+                )
+                .ok();
+            }
+        }
+        for passed in [Passed::Allowed, Passed::Refused] {
+            let name = family.tried(passed);
+            writeln!(
+                sets,
+                "\tset {name} {{ type {kind}_addr . inet_proto . inet_service; flags dynamic; size {TRIED}; }}"
+            )
+            .ok();
+        }
+    }
+    let count = |passed: Passed| -> String {
+        let line = |family: Family| {
+            let (header, kind) = family.words();
+            let set = family.tried(passed);
+            format!(
+                "\t\tmeta nfproto {kind} meta l4proto {{ tcp, udp }} update @{set} {{ {header} daddr . meta l4proto . th dport counter }}\n"
+            )
+        };
+        Family::ALL.map(line).concat()
+    };
+    let (refused, allowed) = (count(Passed::Refused), count(Passed::Allowed));
+    let reach = reach(egress, around);
+    // A packet that is sent again is no new connection; a refused one never gets a mark, as its connection is none.
+    format!(
+        "table inet {TABLE} {{
+{sets}\tchain refuse {{
+{refused}\t\tmeta l4proto tcp reject with tcp reset
+\t\treject with icmpx admin-prohibited
+\t}}
+\tchain pass {{
+\t\tct mark != 0 accept
+\t\tct mark set 1
+{allowed}\t\taccept
+\t}}
+\tchain output {{
+\t\ttype filter hook output priority filter; policy drop;
+\t\toifname \"lo\" accept
+\t\tct state established,related accept
+\t\tct state invalid drop
+\t\ticmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept
+{reach}\t}}
+}}
+"
+    )
+}
+
+/// The rules for a connection to somewhere else: the first that fits decides.
+fn reach(egress: &Egress, around: &Around) -> String {
+    let mut rules = Rules::default();
+    let listed = match egress {
+        Egress::Open => &[][..],
+        Egress::Listed(entries) => entries,
+    };
+    let peers = around.peers.iter().map(|peers| Allowed {
+        hosts: Hosts::Network(*peers),
+        ports: Vec::new(),
+        protocol: None,
+    });
+    let mut open: Vec<(IpNet, Allowed)> = Vec::new();
+    for entry in peers.chain(listed.iter().cloned()) {
+        if let Hosts::Network(network) = entry.hosts {
+            open.push((network, entry));
+        }
+    }
+    // The narrowest first: an entry opens what is closed when it lists no more than that, so `0.0.0.0/0` opens none of it.
+    let mut closed: Vec<IpNet> = around.closed().collect();
+    closed.sort_by_key(|network| (u8::MAX - network.prefix_len(), *network));
+    for network in closed {
+        let (within, rest) = open.into_iter().partition(|(entry, _)| network.contains(entry));
+        open = rest;
+        let within: Vec<(IpNet, Allowed)> = within;
+        if !within.is_empty() {
+            rules.refuse();
+        }
+        for (_, entry) in &within {
+            rules.pass(entry);
+        }
+        rules.closed.insert(network);
+    }
+    rules.refuse();
+    for (_, entry) in &open {
+        rules.pass(entry);
+    }
+    match egress {
+        // Whoever looks names up elsewhere would be asked for by no name.
+        Egress::Open => rules.line("meta l4proto { tcp, udp } th dport 53 goto refuse\n\t\tgoto pass"),
+        Egress::Listed(_) => {
+            for family in Family::ALL {
+                let (header, _) = family.words();
+                let (ports, hosts) = (family.ports(), family.hosts());
+                rules.line(&format!(
+                    "{header} daddr . meta l4proto . th dport @{ports} goto pass"
+                ));
+                rules.line(&format!(
+                    "th dport != 53 {header} daddr . meta l4proto @{hosts} goto pass"
+                ));
+            }
+            rules.line("goto refuse");
+        }
+    }
+    rules.text
+}
+
+/// Rules as they are written, and what the next one will refuse.
+#[derive(Default)]
+struct Rules {
+    text: String,
+    closed: BTreeSet<IpNet>,
+}
+
+impl Rules {
+    fn line(&mut self, rule: &str) {
+        self.text += "\t\t";
+        self.text += rule;
+        self.text += "\n";
+    }
+
+    /// Refuses what is closed by now.
+    fn refuse(&mut self) {
+        let closed: Vec<IpNet> = std::mem::take(&mut self.closed).into_iter().collect();
+        // Ranges of one set must not overlap.
+        let closed = IpNet::aggregate(&closed);
+        for family in Family::ALL {
+            let (header, _) = family.words();
+            let networks: Vec<String> = closed
+                .iter()
+                .filter(|network| Family::of(network.addr()) == family)
+                .map(|network| Hosts::Network(*network).to_string())
+                .collect();
+            if !networks.is_empty() {
+                self.line(&format!(
+                    "{header} daddr {{ {} }} goto refuse",
+                    networks.join(", ")
+                ));
+            }
+        }
+    }
+
+    /// Lets through what an entry lists by address.
+    fn pass(&mut self, entry: &Allowed) {
+        let Hosts::Network(network) = entry.hosts else {
+            return;
+        };
+        let (header, _) = Family::of(network.addr()).words();
+        let protocol = match entry.protocol {
+            Some(protocol) => protocol.to_string(),
+            None => "{ tcp, udp }".to_owned(),
+        };
+        let ports: BTreeSet<u16> = entry.ports.iter().copied().collect();
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let ports = match ports.as_slice() {
+            [] => "!= 53".to_owned(),
+            ports => format!("{{ {} }}", ports.join(", ")),
+        };
+        let hosts = &entry.hosts;
+        self.line(&format!(
+            "{header} daddr {hosts} meta l4proto {protocol} th dport {ports} goto pass"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn around() -> Around {
+        Around {
+            closed: vec!["192.0.2.9/32".parse().unwrap(), "10.213.0.0/16".parse().unwrap()],
+            gateway: vec!["10.213.7.1".parse().unwrap()],
+            peers: vec!["10.213.7.0/24".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn everything_is_open_but_what_is_closed_to_every_job() {
+        insta::assert_snapshot!(text(&Egress::Open, &around()));
+    }
+
+    #[test]
+    fn what_is_not_listed_is_refused() {
+        let entry = |hosts: &str, ports: &[u16], protocol| Allowed {
+            hosts: hosts.parse().unwrap(),
+            ports: ports.to_vec(),
+            protocol,
+        };
+        let egress = Egress::Listed(vec![
+            entry("index.example.org", &[443], None),
+            entry("169.254.169.254", &[80], Some(crate::egress::Protocol::Tcp)),
+            entry("203.0.113.0/24", &[], None),
+            entry("2001:db8::/32", &[53, 443], Some(crate::egress::Protocol::Udp)),
+            entry("0.0.0.0/0", &[123], None),
+        ]);
+        insta::assert_snapshot!(text(&egress, &around()));
+    }
+}

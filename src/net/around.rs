@@ -1,0 +1,39 @@
+//! What stands around a job: the addresses that no plan can name, as this machine has them when the job starts.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+
+use super::pool::Pool;
+use super::subnet::{GATEWAY, LENGTH, LENGTH_V6, Subnet, every_network_v6};
+use crate::egress::Around;
+
+/// What stands around a job on the network `subnet`, whose jobs come from `pool`; it is `alone` there, or sees the others.
+///
+/// # Errors
+/// EMFILE and its like: the kernel is asked over a socket.
+pub(crate) fn look(subnet: Subnet, pool: Pool, alone: bool) -> Result<Around, Errno> {
+    let own = getifaddrs()?.filter_map(|interface| {
+        let address = interface.address?;
+        let four = address.as_sockaddr_in().map(|four| IpAddr::from(four.ip()));
+        four.or_else(|| address.as_sockaddr_in6().map(|six| six.ip().into()))
+    });
+    // Inside, the loopback addresses are the job's own.
+    let own = own.filter(|address| !address.is_loopback()).map(IpNet::from);
+    let of_jobs = [pool.network(), every_network_v6()];
+    let peers = match alone {
+        true => Vec::new(),
+        false => [
+            IpNet::new_assert(subnet.v4(0).into(), LENGTH),
+            IpNet::new_assert(subnet.v6(0).into(), LENGTH_V6),
+        ]
+        .to_vec(),
+    };
+    Ok(Around {
+        closed: own.chain(of_jobs).collect(),
+        gateway: subnet.addresses(GATEWAY).map(|(address, _)| address).to_vec(),
+        peers,
+    })
+}

@@ -1,0 +1,239 @@
+//! What a job tried to reach, for the receipt and for a manifest that allows just that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::lookups::Lookups;
+use super::sets::Tried;
+use crate::egress::Protocol;
+use crate::egress::rules::{Passed, TRIED};
+use crate::egress::{Allowed, Hosts};
+
+/// What a job tried to reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Connections {
+    /// In the order of names, then of addresses.
+    pub(crate) list: Vec<Connection>,
+    /// There were more than are counted one by one. What is allowed does not depend on that.
+    pub(crate) more: bool,
+}
+
+/// Connections to one place; a name that was refused has no place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Connection {
+    /// The name that led there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// Other names that led there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) also: Vec<String>,
+    /// The address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<IpAddr>,
+    /// The port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) port: Option<u16>,
+    /// The protocol; none for a name that was refused when it was looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) protocol: Option<Protocol>,
+    /// What became of them.
+    pub(crate) verdict: Verdict,
+    /// How many; of a name, how often it was looked up.
+    pub(crate) count: u64,
+}
+
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Verdict {
+    /// It was let through; whether anybody answered is another matter.
+    Allowed,
+    /// It was refused at once.
+    Refused,
+}
+
+impl Connections {
+    /// Puts what the kernel counted beside what was looked up.
+    pub(crate) fn new(tried: Vec<Tried>, lookups: &Lookups) -> Connections {
+        let full = |passed: Passed, four: bool| {
+            let same = |tried: &&Tried| tried.passed == passed && tried.address.is_ipv4() == four;
+            tried.iter().filter(same).count() >= TRIED
+        };
+        let kinds = [Passed::Allowed, Passed::Refused];
+        let more = lookups.more
+            || kinds
+                .into_iter()
+                .any(|passed| full(passed, true) || full(passed, false));
+        let connected = tried.iter().map(|tried| {
+            let mut names = lookups.names.get(&tried.address).into_iter().flatten().cloned();
+            Connection {
+                name: names.next(),
+                also: names.collect(),
+                address: Some(tried.address),
+                port: Some(tried.port),
+                protocol: Some(tried.protocol),
+                verdict: match tried.passed {
+                    Passed::Allowed => Verdict::Allowed,
+                    Passed::Refused => Verdict::Refused,
+                },
+                count: tried.count,
+            }
+        });
+        let refused = lookups.refused.iter().flat_map(|(name, counts)| {
+            counts.iter().map(move |(address, count)| Connection {
+                name: Some(name.clone()),
+                also: Vec::new(),
+                address: address.parse().ok(),
+                port: None,
+                protocol: None,
+                verdict: Verdict::Refused,
+                count: *count,
+            })
+        });
+        let mut list: Vec<Connection> = connected.chain(refused).collect();
+        list.sort();
+        Connections { list, more }
+    }
+
+    /// The entries of `network.allow` that this run would have needed, as a job's manifest has them.
+    pub(crate) fn entries(&self, job: &str) -> String {
+        let mut text = String::new();
+        for (hosts, needed) in self.needed() {
+            let entry = Allowed {
+                hosts,
+                ports: needed.ports.into_iter().collect(),
+                protocol: match needed.protocols.iter().collect::<Vec<_>>()[..] {
+                    [only] => Some(*only),
+                    _ => None,
+                },
+            };
+            if needed.refused {
+                text += match entry.ports.is_empty() {
+                    true => "# Refused in this run, before a port was tried.\n",
+                    false => "# Refused in this run.\n",
+                };
+            }
+            writeln!(text, "[job.{job}.network.allow.\"{}\"]", entry.hosts).ok();
+            if !entry.ports.is_empty() {
+                let ports: Vec<String> = entry.ports.iter().map(u16::to_string).collect();
+                writeln!(text, "ports = [{}]", ports.join(", ")).ok();
+            }
+            if let Some(protocol) = entry.protocol {
+                writeln!(text, "protocol = \"{protocol}\"").ok();
+            }
+            text += "\n";
+        }
+        if self.more {
+            text += "# There was more than is remembered.\n";
+        }
+        text
+    }
+
+    fn needed(&self) -> BTreeMap<Hosts, Needed> {
+        let mut needed: BTreeMap<Hosts, Needed> = BTreeMap::new();
+        for connection in &self.list {
+            let names = connection.name.iter().chain(&connection.also);
+            // A name that no entry can have is known to nobody's DNS: the job has made it up.
+            let mut hosts: Vec<Hosts> = names.filter_map(|name| name.parse().ok()).collect();
+            if hosts.is_empty() && connection.name.is_none() {
+                hosts.extend(connection.address.map(|address| Hosts::Network(address.into())));
+            }
+            for hosts in hosts {
+                let needed = needed.entry(hosts).or_default();
+                needed.ports.extend(connection.port);
+                needed.protocols.extend(connection.protocol);
+                needed.refused |= connection.verdict == Verdict::Refused;
+            }
+        }
+        needed
+    }
+}
+
+/// What a run needed of some hosts.
+#[derive(Default)]
+struct Needed {
+    ports: BTreeSet<u16>,
+    protocols: BTreeSet<Protocol>,
+    refused: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections() -> Connections {
+        let mut lookups = Lookups::default();
+        let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+        lookups.answered("index.example.org", [address("203.0.113.5")].into_iter());
+        lookups.answered(
+            "files.example.org",
+            [address("203.0.113.5"), address("2001:db8::5")].into_iter(),
+        );
+        lookups.refused("tracker.example", None);
+        lookups.refused("tracker.example", None);
+        lookups.refused("rebind.example", Some(address("10.0.0.7")));
+        lookups.refused("made\\032up", None);
+        let tried = |text: &str, port, protocol, passed, count| Tried {
+            address: address(text),
+            protocol,
+            port,
+            passed,
+            count,
+        };
+        let tried = vec![
+            tried("203.0.113.5", 443, Protocol::Tcp, Passed::Allowed, 3),
+            tried("203.0.113.5", 80, Protocol::Tcp, Passed::Refused, 1),
+            tried("2001:db8::5", 443, Protocol::Udp, Passed::Allowed, 1),
+            tried("169.254.169.254", 80, Protocol::Tcp, Passed::Refused, 2),
+        ];
+        Connections::new(tried, &lookups)
+    }
+
+    #[test]
+    fn what_was_tried_has_the_names_that_led_there() {
+        let list = connections().list;
+        let lines: Vec<String> = list
+            .iter()
+            .map(|one| serde_json::to_string(one).unwrap())
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        {"address":"169.254.169.254","port":80,"protocol":"tcp","verdict":"refused","count":2}
+        {"name":"files.example.org","address":"2001:db8::5","port":443,"protocol":"udp","verdict":"allowed","count":1}
+        {"name":"files.example.org","also":["index.example.org"],"address":"203.0.113.5","port":80,"protocol":"tcp","verdict":"refused","count":1}
+        {"name":"files.example.org","also":["index.example.org"],"address":"203.0.113.5","port":443,"protocol":"tcp","verdict":"allowed","count":3}
+        {"name":"made\\032up","verdict":"refused","count":1}
+        {"name":"rebind.example","address":"10.0.0.7","verdict":"refused","count":1}
+        {"name":"tracker.example","verdict":"refused","count":2}
+        "#);
+    }
+
+    #[test]
+    fn the_entries_that_a_run_needed_are_a_manifests() {
+        let entries = connections().entries("fetch");
+        insta::assert_snapshot!(entries, @r#"
+        # Refused in this run.
+        [job.fetch.network.allow."files.example.org"]
+        ports = [80, 443]
+
+        # Refused in this run.
+        [job.fetch.network.allow."index.example.org"]
+        ports = [80, 443]
+        protocol = "tcp"
+
+        # Refused in this run, before a port was tried.
+        [job.fetch.network.allow."rebind.example"]
+
+        # Refused in this run, before a port was tried.
+        [job.fetch.network.allow."tracker.example"]
+
+        # Refused in this run.
+        [job.fetch.network.allow."169.254.169.254"]
+        ports = [80]
+        protocol = "tcp"
+        "#);
+    }
+}

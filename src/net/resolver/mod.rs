@@ -1,0 +1,92 @@
+//! The resolver of a job: it listens inside the job's network namespace and asks the host's servers.
+//!
+//! Names that are not listed are asked of nobody, so that nothing leaves in a question. Where a name leads is opened to the
+//! job before the job is told.
+
+mod message;
+mod serve;
+mod upstream;
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::base::iana::Rcode;
+
+use self::message::{Query, Transport, Wrong};
+pub(crate) use self::serve::{Resolver, open};
+pub(crate) use self::upstream::Upstream;
+use super::lookups::Lookups;
+use super::sets::Sets;
+use crate::egress::{Answer, Policy};
+
+/// How much longer than its answer lasts an address stays open: a job connects a while after it asked.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest that an address stays open without being asked for again (RFC 8767, section 4, bounds times to live so).
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Everything that an answer depends on.
+struct Desk {
+    policy: Policy,
+    upstream: Upstream,
+    sets: Mutex<Sets>,
+    lookups: Mutex<Lookups>,
+}
+
+impl Desk {
+    /// The answer to a job's message; none when it gets none.
+    fn answer(&self, bytes: &[u8], over: Transport) -> Option<Vec<u8>> {
+        let query = match Query::read(bytes) {
+            Ok(query) => query,
+            Err(Wrong::Silence) => return None,
+            Err(Wrong::Answer(answer)) => return Some(answer),
+        };
+        Some(self.resolve(&query, over))
+    }
+
+    fn resolve(&self, query: &Query, over: Transport) -> Vec<u8> {
+        let ways = match self.policy.of_name(&query.name) {
+            Answer::Open => Vec::new(),
+            Answer::Listed(ways) => ways,
+            Answer::Refused => {
+                self.remember(|lookups| lookups.refused(&query.name, None));
+                return query.empty(Rcode::REFUSED);
+            }
+        };
+        let Some(heard) = self.upstream.ask(query) else {
+            return query.empty(Rcode::SERVFAIL);
+        };
+        if !query.is_for_addresses() {
+            return query.relay(&heard, over);
+        }
+        let (open, closed): (Vec<_>, Vec<_>) = query
+            .addresses(&heard)
+            .into_iter()
+            .partition(|(address, _)| self.policy.may_lead_to(*address));
+        self.remember(|lookups| {
+            for (address, _) in &closed {
+                lookups.refused(&query.name, Some(*address));
+            }
+            lookups.answered(&query.name, open.iter().map(|(address, _)| *address));
+        });
+        if open.is_empty() && !closed.is_empty() {
+            return query.empty(Rcode::REFUSED);
+        }
+        let addresses: Vec<IpAddr> = open.iter().map(|(address, _)| *address).collect();
+        let longest = open
+            .iter()
+            .map(|(_, lifetime)| *lifetime)
+            .max()
+            .unwrap_or_default();
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        match sets.fill(&addresses, &ways, longest.min(LONGEST) + GRACE) {
+            Ok(()) => query.answer(&heard, &open, over),
+            Err(_) => query.empty(Rcode::SERVFAIL),
+        }
+    }
+
+    fn remember(&self, what: impl FnOnce(&mut Lookups)) {
+        what(&mut self.lookups.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

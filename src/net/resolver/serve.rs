@@ -1,0 +1,263 @@
+//! The resolver's process: it reads bytes that the job makes, so it has nothing that the job could want.
+//!
+//! It stays in the host's network namespace, to ask the host's servers, and has no right there. In the job's user namespace
+//! it keeps CAP_NET_ADMIN, to fill the sets of the job's rules. It sees no file.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
+
+use super::message::Transport;
+use super::upstream::{read_framed, write_framed};
+use super::{Desk, Upstream};
+use crate::egress::Policy;
+use crate::net::agent::ADMIN;
+use crate::net::lookups::Lookups;
+use crate::net::sets::{self, Sets, Tried};
+use crate::sys::{capability, fork, process};
+
+/// Where a job asks for names: on its own loopback interface, which nothing from outside reaches.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
+
+/// Questions that are answered at the same time; further ones are asked again by whoever asks.
+const AT_ONCE: usize = 64;
+
+/// How long a job may think between two questions of one connection.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// The stack of a thread that answers: a name has 20 aliases at the most, a message 64 KiB on the heap.
+const STACK: usize = 256 << 10;
+
+/// How long the resolver may take to say what it remembers.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The most that it may say, in bytes: twice what its memory holds of names that are as long as names can be.
+const WORDS: u64 = 8 << 20;
+
+/// The user and group of nobody, and of nothing.
+const NOBODY: u32 = 65534;
+
+/// What the launcher has of a resolver.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    pid: Pid,
+    channel: UnixStream,
+    sets: OwnedFd,
+}
+
+/// Opens what a resolver needs of a job's network namespace: its sockets, and two ways to the sets of the rules.
+///
+/// # Errors
+/// Which of them could not be opened, and why.
+pub(crate) fn open() -> Result<Vec<OwnedFd>, String> {
+    let bound = |error: io::Error| format!("listen on {ADDRESS}: {}", errno(&error).desc());
+    let udp = UdpSocket::bind(ADDRESS).map_err(bound)?;
+    let tcp = TcpListener::bind(ADDRESS).map_err(bound)?;
+    let sets = || sets::open().map_err(|errno| format!("nfnetlink: {}", errno.desc()));
+    Ok(vec![udp.into(), tcp.into(), sets()?, sets()?])
+}
+
+impl Resolver {
+    /// Starts a resolver on the sockets of [`open`], with what it keeps of rights in the job's user namespace.
+    ///
+    /// # Errors
+    /// EBADF when these are not its sockets; ECHILD when it could not give its rights up; fork's.
+    pub(crate) fn start(
+        sockets: Vec<OwnedFd>,
+        user: BorrowedFd<'_>,
+        policy: Policy,
+        upstream: Upstream,
+    ) -> Result<Resolver, Errno> {
+        let [udp, tcp, its_sets, our_sets] = <[OwnedFd; 4]>::try_from(sockets).map_err(|_| Errno::EBADF)?;
+        let (mut channel, theirs) = UnixStream::pair().map_err(|error| errno(&error))?;
+        let pid = fork::run(|| {
+            let kept = [theirs.into(), udp, tcp, its_sets];
+            let Ok([channel, udp, tcp, sets]) = confined(kept, user) else {
+                return 1;
+            };
+            let desk = Desk {
+                policy,
+                upstream,
+                sets: Mutex::new(Sets::new(sets)),
+                lookups: Mutex::new(Lookups::default()),
+            };
+            u8::from(serve(desk, channel.into(), udp.into(), tcp.into()).is_err())
+        })?;
+        let resolver = Resolver {
+            pid,
+            channel: channel.try_clone().map_err(|error| errno(&error))?,
+            sets: our_sets,
+        };
+        // Its copy of the other end is the only one now, so its death is an end of file.
+        match channel.read_exact(&mut [0]) {
+            Ok(()) => Ok(resolver),
+            Err(_) => {
+                resolver.end();
+                Err(Errno::ECHILD)
+            }
+        }
+    }
+
+    /// Ends it without a word.
+    pub(crate) fn end(self) {
+        // It may be dead, and is waited for either way.
+        nix::sys::signal::kill(self.pid, Signal::SIGKILL).ok();
+        process::wait(self.pid).ok();
+    }
+
+    /// Ends it; what the job tried by the kernel's count, and which names it looked up.
+    ///
+    /// # Errors
+    /// When the kernel does not say it. What the resolver does not say is left out, and said to be.
+    pub(crate) fn finish(self) -> Result<(Vec<Tried>, Lookups), Errno> {
+        let said = self.last_words();
+        let Resolver { pid, channel, sets } = self;
+        drop(channel);
+        nix::sys::signal::kill(pid, Signal::SIGKILL).ok();
+        process::wait(pid).ok();
+        let tried = Sets::new(sets).tried()?;
+        Ok((tried, said.unwrap_or_else(Lookups::unknown)))
+    }
+
+    fn last_words(&self) -> Option<Lookups> {
+        self.channel.shutdown(std::net::Shutdown::Write).ok()?;
+        self.channel.set_read_timeout(Some(LAST_WORDS)).ok()?;
+        let mut words = Vec::new();
+        (&self.channel).take(WORDS).read_to_end(&mut words).ok()?;
+        serde_json::from_slice(&words).ok()
+    }
+}
+
+/// Gives up everything but these descriptors and CAP_NET_ADMIN in the job's user namespace.
+fn confined(kept: [OwnedFd; 4], user: BorrowedFd<'_>) -> Result<[OwnedFd; 4], Errno> {
+    let root = Uid::effective().is_root();
+    setns(user, CloneFlags::CLONE_NEWUSER)?;
+    let kept = keep(kept)?;
+    // Root's own files would be this process's otherwise, whatever it may do. Everybody else has no more than the caller.
+    if root {
+        setgroups(&[])?;
+        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        setresgid(group, group, group)?;
+        setresuid(user, user, user)?;
+    }
+    capability::bound(0)?;
+    capability::set(ADMIN, 0)?;
+    prctl::set_no_new_privs()?;
+    // A second wall: what the kernel has of it. No rule, so no file.
+    let nothing = Ruleset::default()
+        .handle_access(AccessFs::from_all(ABI::V3))
+        .and_then(|rules| rules.create())
+        .and_then(|rules| rules.restrict_self());
+    nothing.map_err(|_| Errno::EACCES)?;
+    // The change of ids has cleared it; the end of the channel says the same.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    Ok(kept)
+}
+
+/// Keeps these descriptors under the numbers from 3, and closes all others; the standard streams lead nowhere.
+fn keep(kept: [OwnedFd; 4]) -> Result<[OwnedFd; 4], Errno> {
+    // Out of the way of the numbers that are assigned next.
+    let mut high = Vec::with_capacity(kept.len());
+    for fd in kept {
+        high.push(process::duplicate_above(fd.as_fd(), 7)?);
+    }
+    let null = nix::fcntl::open(
+        "/dev/null",
+        nix::fcntl::OFlag::O_RDWR,
+        nix::sys::stat::Mode::empty(),
+    )?;
+    for standard in 0..3 {
+        process::duplicate_to_standard(null.as_fd(), standard)?;
+    }
+    // Before its number is given to something else.
+    drop(null);
+    let mut low = Vec::with_capacity(high.len());
+    for (fd, number) in high.iter().zip(3..) {
+        low.push(process::duplicate_to(fd.as_fd(), number)?);
+    }
+    drop(high);
+    process::close_from(7)?;
+    <[OwnedFd; 4]>::try_from(low).map_err(|_| Errno::EBADF)
+}
+
+/// Answers until the launcher has nothing more to say, then says what is remembered.
+fn serve(desk: Desk, mut channel: UnixStream, udp: UdpSocket, tcp: TcpListener) -> io::Result<()> {
+    // What poll(2) has seen may be gone when it is read.
+    udp.set_nonblocking(true)?;
+    tcp.set_nonblocking(true)?;
+    let (desk, udp) = (Arc::new(desk), Arc::new(udp));
+    let busy = Arc::new(());
+    channel.write_all(&[0])?;
+    let mut bytes = vec![0; usize::from(u16::MAX)];
+    loop {
+        let mut watched =
+            [channel.as_fd(), udp.as_fd(), tcp.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut watched, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            polled => drop(polled?),
+        }
+        let [over, asked, called] = watched.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        if over {
+            let lookups = desk.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+            let words = serde_json::to_vec(&*lookups)?;
+            return channel.write_all(&words);
+        }
+        if asked && let Ok((length, from)) = udp.recv_from(&mut bytes) {
+            let (desk, udp, question) = (desk.clone(), udp.clone(), bytes[..length].to_vec());
+            answer_apart(&busy, move || {
+                if let Some(answer) = desk.answer(&question, Transport::Udp) {
+                    // A job that does not read its answers asks again.
+                    udp.send_to(&answer, from).ok();
+                }
+            });
+        }
+        if called && let Ok((stream, _)) = tcp.accept() {
+            let desk = desk.clone();
+            // The end of a connection is the job's to notice.
+            answer_apart(&busy, move || drop(converse(&desk, stream)));
+        }
+    }
+}
+
+/// Answers in a thread of its own, unless there are too many or there can be none: then there is no answer.
+fn answer_apart(busy: &Arc<()>, work: impl FnOnce() + Send + 'static) {
+    if Arc::strong_count(busy) > AT_ONCE {
+        return;
+    }
+    let mine = busy.clone();
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let started = thread.spawn(move || {
+        work();
+        drop(mine);
+    });
+    drop(started);
+}
+
+/// Answers the questions of one connection.
+fn converse(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(IDLE))?;
+    stream.set_write_timeout(Some(IDLE))?;
+    loop {
+        let question = read_framed(&mut stream)?;
+        let Some(answer) = desk.answer(&question, Transport::Tcp) else {
+            return Ok(());
+        };
+        write_framed(&mut stream, &answer)?;
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
+}

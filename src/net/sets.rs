@@ -1,0 +1,348 @@
+//! The sets of a job's rules ([`crate::egress::rules`]): filled with what its resolver answers, and read for what it tried.
+//!
+//! Over a socket of the job's network namespace, by nfnetlink(7): nft(8) would take a hundred times as long for each answer.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NlaBuffer,
+    NlasIterator,
+};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+use crate::egress::Protocol;
+use crate::egress::Way;
+use crate::egress::rules::{ANSWERED, Family, Passed, TABLE};
+
+// Numbers of <linux/netlink.h>, <linux/netfilter/nfnetlink.h> and <linux/netfilter/nf_tables.h>.
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const SUBSYSTEM: u16 = 10;
+const NEW_ELEMENT: u16 = SUBSYSTEM << 8 | 12;
+const GET_ELEMENT: u16 = SUBSYSTEM << 8 | 13;
+const DELETE_ELEMENT: u16 = SUBSYSTEM << 8 | 14;
+/// NFPROTO_INET: the table is of IPv4 and IPv6.
+const INET: u8 = 1;
+const LIST_TABLE: u16 = 1;
+const LIST_SET: u16 = 2;
+const LIST_ELEMENTS: u16 = 3;
+const LIST_ELEMENT: u16 = 1;
+const ELEMENT_KEY: u16 = 1;
+const ELEMENT_TIMEOUT: u16 = 4;
+const ELEMENT_EXPRESSION: u16 = 7;
+const DATA_VALUE: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
+const COUNTER_PACKETS: u16 = 2;
+
+/// The length of a message's header, with that of nfnetlink.
+const HEADER: usize = 20;
+
+/// More than the kernel puts into one datagram of a dump (32 KiB, netlink_dump of net/netlink/af_netlink.c).
+const DATAGRAM: usize = 64 << 10;
+
+/// The sets of one job's rules.
+pub(crate) struct Sets {
+    socket: OwnedFd,
+    sequence: u32,
+    /// What is in them, and until when.
+    filled: HashMap<(&'static str, Vec<u8>), Instant>,
+}
+
+/// Connections that a job has tried, to one place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tried {
+    /// Where to.
+    pub(crate) address: IpAddr,
+    /// The protocol.
+    pub(crate) protocol: Protocol,
+    /// The port.
+    pub(crate) port: u16,
+    /// What became of them.
+    pub(crate) passed: Passed,
+    /// How many.
+    pub(crate) count: u64,
+}
+
+/// A socket to the sets of this process's network namespace, wherever it is passed.
+///
+/// # Errors
+/// EPROTONOSUPPORT where the kernel has no netfilter.
+pub(crate) fn open() -> Result<OwnedFd, Errno> {
+    socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkNetFilter,
+    )
+}
+
+impl Sets {
+    /// The sets behind a socket of [`open`].
+    pub(crate) fn new(socket: OwnedFd) -> Sets {
+        Sets {
+            socket,
+            sequence: 0,
+            filled: HashMap::new(),
+        }
+    }
+
+    /// Opens `ways` to addresses for so long, each at least.
+    ///
+    /// # Errors
+    /// ENFILE when the sets are full; EPERM without CAP_NET_ADMIN in the namespace's user namespace.
+    pub(crate) fn fill(
+        &mut self,
+        addresses: &[IpAddr],
+        ways: &[Way],
+        lifetime: Duration,
+    ) -> Result<(), Errno> {
+        let now = Instant::now();
+        self.filled.retain(|_, until| *until > now);
+        let until = now + lifetime;
+        let mut elements = Vec::new();
+        for address in addresses {
+            for way in ways {
+                let element = element(*address, *way);
+                if self.filled.get(&element).is_none_or(|there| *there < until) {
+                    elements.push(element);
+                }
+            }
+        }
+        if elements.is_empty() {
+            return Ok(());
+        }
+        if self.filled.len() + elements.len() > ANSWERED {
+            return Err(Errno::ENFILE);
+        }
+        let there: Vec<_> = elements
+            .iter()
+            .filter(|element| self.filled.contains_key(*element))
+            .collect();
+        // What is there keeps its old time unless it is taken out by the same transaction. The kernel may have taken it
+        // out itself a moment ago, which fails the whole of it.
+        let mut done = self.change(&there, &elements, lifetime);
+        if done == Err(Errno::ENOENT) {
+            done = self.change(&[], &elements, lifetime);
+        }
+        done?;
+        self.filled
+            .extend(elements.into_iter().map(|element| (element, until)));
+        Ok(())
+    }
+
+    /// Takes elements out and puts elements in, in one transaction.
+    fn change(
+        &mut self,
+        out: &[&(&'static str, Vec<u8>)],
+        into: &[(&'static str, Vec<u8>)],
+        lifetime: Duration,
+    ) -> Result<(), Errno> {
+        let timeout = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let timeout = DefaultNla::new(ELEMENT_TIMEOUT, timeout.to_be_bytes().to_vec());
+        let mut batch = Vec::new();
+        self.message(&mut batch, BATCH_BEGIN, 0, 0, SUBSYSTEM, &[]);
+        for (set, key) in out {
+            let attributes = list(set, vec![key_of(key)]);
+            self.message(&mut batch, DELETE_ELEMENT, 0, INET, 0, &attributes);
+        }
+        let mut last = self.sequence;
+        for (set, key) in into {
+            let attributes = list(set, vec![key_of(key), timeout.clone()]);
+            last = self.message(
+                &mut batch,
+                NEW_ELEMENT,
+                NLM_F_ACK | NLM_F_CREATE,
+                INET,
+                0,
+                &attributes,
+            );
+        }
+        self.message(&mut batch, BATCH_END, 0, 0, SUBSYSTEM, &[]);
+        send(self.socket.as_raw_fd(), &batch, MsgFlags::empty())?;
+
+        let mut failed = None;
+        self.answers(|kind, sequence, payload| {
+            if kind == NLMSG_ERROR {
+                let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                failed = failed.or((code != 0).then(|| Errno::from_raw(-code)));
+            }
+            // A transaction that the kernel could not even begin is answered once, at its first message.
+            kind == NLMSG_ERROR && (sequence == last || failed == Some(Errno::EPERM))
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// What the job has tried, in no order.
+    ///
+    /// # Errors
+    /// As [`Self::fill`]; ENOENT where there are no rules.
+    pub(crate) fn tried(&mut self) -> Result<Vec<Tried>, Errno> {
+        let mut tried = Vec::new();
+        for family in Family::ALL {
+            for passed in [Passed::Allowed, Passed::Refused] {
+                let mut request = Vec::new();
+                let attributes = [text(LIST_TABLE, TABLE), text(LIST_SET, family.tried(passed))];
+                let asked = self.message(&mut request, GET_ELEMENT, NLM_F_DUMP, INET, 0, &attributes);
+                send(self.socket.as_raw_fd(), &request, MsgFlags::empty())?;
+                let mut failed = None;
+                self.answers(|kind, sequence, payload| {
+                    if sequence != asked {
+                        return false;
+                    }
+                    if kind == NLMSG_ERROR {
+                        let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                        failed = Some(Errno::from_raw(-code));
+                    } else if kind != NLMSG_DONE {
+                        tried.extend(elements(payload.get(4..).unwrap_or_default(), family, passed));
+                    }
+                    kind == NLMSG_ERROR || kind == NLMSG_DONE
+                })?;
+                if let Some(errno) = failed {
+                    return Err(errno);
+                }
+            }
+        }
+        Ok(tried)
+    }
+
+    /// Appends a message; its number.
+    fn message(
+        &mut self,
+        to: &mut Vec<u8>,
+        kind: u16,
+        flags: u16,
+        family: u8,
+        subsystem: u16,
+        attributes: &[DefaultNla],
+    ) -> u32 {
+        self.sequence += 1;
+        let length = HEADER + attributes.buffer_len();
+        to.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+        to.extend(kind.to_ne_bytes());
+        to.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+        to.extend(self.sequence.to_ne_bytes());
+        // The kernel's answers come to whoever opened the socket.
+        to.extend([0; 4]);
+        to.extend([family, 0]);
+        to.extend(subsystem.to_be_bytes());
+        to.extend(bytes(attributes));
+        self.sequence
+    }
+
+    /// Reads answers, each with its kind, the number of what it answers and its payload, until `last` says so.
+    fn answers(&self, mut last: impl FnMut(u16, u32, &[u8]) -> bool) -> Result<(), Errno> {
+        let mut datagram = vec![0; DATAGRAM];
+        loop {
+            let length = match recv(self.socket.as_raw_fd(), &mut datagram, MsgFlags::empty()) {
+                Err(Errno::EINTR) => continue,
+                received => received?,
+            };
+            let mut rest = &datagram[..length];
+            while let Some((header, _)) = rest.split_first_chunk::<16>() {
+                let [l0, l1, l2, l3, k0, k1, _, _, s0, s1, s2, s3, ..] = *header;
+                let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
+                let payload = rest.get(16..length).ok_or(Errno::EPROTO)?;
+                if last(
+                    u16::from_ne_bytes([k0, k1]),
+                    u32::from_ne_bytes([s0, s1, s2, s3]),
+                    payload,
+                ) {
+                    return Ok(());
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// The set and key of a way to an address. Each part of a key begins at a multiple of four.
+fn element(address: IpAddr, way: Way) -> (&'static str, Vec<u8>) {
+    let mut key = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    key.extend([way.protocol.number(), 0, 0, 0]);
+    let family = Family::of(address);
+    match way.port {
+        None => (family.hosts(), key),
+        Some(port) => {
+            key.extend(port.to_be_bytes());
+            key.extend([0, 0]);
+            (family.ports(), key)
+        }
+    }
+}
+
+/// The elements of a message, as far as they can be read.
+fn elements(attributes: &[u8], family: Family, passed: Passed) -> Vec<Tried> {
+    let list = nested(attributes, LIST_ELEMENTS).unwrap_or_default();
+    let elements = NlasIterator::new(list).flatten();
+    let read = |element: &[u8]| {
+        let key = nested(nested(element, ELEMENT_KEY)?, DATA_VALUE)?;
+        let (address, rest): (IpAddr, _) = match family {
+            Family::V4 => {
+                let (octets, rest) = key.split_first_chunk::<4>()?;
+                (Ipv4Addr::from(*octets).into(), rest)
+            }
+            Family::V6 => {
+                let (octets, rest) = key.split_first_chunk::<16>()?;
+                (Ipv6Addr::from(*octets).into(), rest)
+            }
+        };
+        let [protocol, _, _, _, high, low, ..] = *rest else {
+            return None;
+        };
+        let counter = nested(nested(element, ELEMENT_EXPRESSION)?, EXPRESSION_DATA)?;
+        let count = nested(counter, COUNTER_PACKETS)?;
+        Some(Tried {
+            address,
+            protocol: [Protocol::Tcp, Protocol::Udp]
+                .into_iter()
+                .find(|known| known.number() == protocol)?,
+            port: u16::from_be_bytes([high, low]),
+            passed,
+            count: u64::from_be_bytes(count.try_into().ok()?),
+        })
+    };
+    elements.filter_map(|element| read(value(element))).collect()
+}
+
+/// The value of the first attribute of a kind.
+fn nested(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut all = NlasIterator::new(attributes).flatten();
+    all.find(|attribute| attribute.kind() == kind).map(value)
+}
+
+/// The value of an attribute, whose length was checked when it was found.
+fn value(attribute: NlaBuffer<&[u8]>) -> &[u8] {
+    let length = usize::from(attribute.length());
+    &attribute.into_inner()[4..length]
+}
+
+/// The attributes of a message about one element.
+fn list(set: &str, element: Vec<DefaultNla>) -> [DefaultNla; 3] {
+    let element = DefaultNla::new(LIST_ELEMENT | NLA_F_NESTED, bytes(&element));
+    let elements = DefaultNla::new(LIST_ELEMENTS | NLA_F_NESTED, bytes(&[element]));
+    [text(LIST_TABLE, TABLE), text(LIST_SET, set), elements]
+}
+
+fn key_of(key: &[u8]) -> DefaultNla {
+    let value = DefaultNla::new(DATA_VALUE, key.to_vec());
+    DefaultNla::new(ELEMENT_KEY | NLA_F_NESTED, bytes(&[value]))
+}
+
+fn text(kind: u16, text: &str) -> DefaultNla {
+    DefaultNla::new(kind, [text.as_bytes(), b"\0"].concat())
+}
+
+fn bytes(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
+}
