@@ -12,6 +12,23 @@ use crate::image::local::cause;
 
 struct Tar<W: Write>(tar::Builder<W>);
 
+impl<W: Write> Tar<W> {
+    /// Folders that are not named in an archive belong to root when skopeo makes them: it fails for anyone else.
+    fn folders(&mut self, names: &[&str]) -> io::Result<()> {
+        for name in names {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_path(name)?;
+            header.set_size(0);
+            header.set_mode(0o755);
+            header.set_mtime(0);
+            header.set_cksum();
+            self.0.append(&header, io::empty())?;
+        }
+        Ok(())
+    }
+}
+
 impl<W: Write> Target for Tar<W> {
     fn put(&mut self, name: &str, size: u64, content: &mut dyn Read) -> io::Result<()> {
         let mut header = tar::Header::new_ustar();
@@ -42,6 +59,7 @@ pub(super) fn write(
     let beside = path.with_file_name(beside);
     let written = File::create(&beside).map_err(in_path).and_then(|file| {
         let mut tar = Tar(tar::Builder::new(BufWriter::new(file)));
+        tar.folders(&["blobs/", "blobs/sha256/"]).map_err(in_path)?;
         fill(&mut tar, names, whole, origins)?;
         let file = tar
             .0
