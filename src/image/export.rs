@@ -8,7 +8,7 @@ mod archive;
 mod layout;
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::digest::Hashed;
@@ -17,7 +17,7 @@ use super::manifest::{Blob, Document, ImageManifest};
 use super::origin::Origin;
 use super::pull::PullError;
 use super::registry::{Client, Credentials};
-use super::{Digest, Image, Reference, Registries, Source, Store};
+use super::{Digest, Image, Platform, Reference, Registries, Source, Store};
 
 /// Where an image goes.
 #[derive(Clone, Debug)]
@@ -60,7 +60,11 @@ pub(crate) fn export(store: &Store, export: &Export) -> Result<(), PullError> {
         .ok_or_else(|| failed("it is not in the store".to_owned()))?;
     let _lease = store.lease(&image)?;
     let whole = whole(store, image).map_err(failed)?;
-    let origins = Origins { store, export };
+    let origins = Origins {
+        store,
+        export,
+        platform: whole.image.platform.clone(),
+    };
     match &export.target {
         Source::Oci { dir, tag } => layout::write(&export.base.join(dir), tag.as_deref(), &whole, &origins),
         Source::Archive(file) => archive::write(&export.base.join(file), &export.names, &whole, &origins),
@@ -140,6 +144,7 @@ fn blob(digest: Digest) -> String {
 struct Origins<'a> {
     store: &'a Store,
     export: &'a Export,
+    platform: Platform,
 }
 
 impl Origins<'_> {
@@ -177,7 +182,7 @@ impl Origins<'_> {
             }
             _ => {
                 let spool = self.store.path().join("staging");
-                let local = Local::open(&source, std::path::Path::new("/"), &spool, None);
+                let local = Local::open(&source, Path::new("/"), &spool, None, &self.platform);
                 let local = local.map_err(|error| error.to_string())?;
                 let content = local.origin.layer(layer).map_err(|error| error.to_string())?;
                 copy(layer, content, target)

@@ -18,7 +18,7 @@ use super::{Digest, Image, Platform, Reference, Source};
 /// An image of this machine, and what becomes of it.
 #[derive(Clone, Debug)]
 pub struct Import {
-    /// A layout or an archive.
+    /// A layout, an archive, or a folder.
     pub source: Source,
     /// The folder that its path is relative to.
     pub base: PathBuf,
@@ -110,6 +110,7 @@ impl Import {
             &self.base,
             &store.path().join("staging"),
             name.as_deref(),
+            &self.platform,
         )
         .map_err(|error| self.failed(error))
     }
@@ -127,7 +128,7 @@ impl Import {
 
     fn path(&self) -> PathBuf {
         match &self.source {
-            Source::Oci { dir: path, .. } | Source::Archive(path) => self.base.join(path),
+            Source::Oci { dir: path, .. } | Source::Archive(path) | Source::Dir(path) => self.base.join(path),
             _ => self.base.clone(),
         }
     }
@@ -137,6 +138,7 @@ impl Import {
         match &self.source {
             Source::Oci { tag: Some(tag), .. } => format!("oci:{}:{tag}", self.path().display()),
             Source::Oci { tag: None, .. } => format!("oci:{}", self.path().display()),
+            Source::Dir(_) => format!("dir:{}", self.path().display()),
             _ => format!("archive:{}", self.path().display()),
         }
     }

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use ringfence::image::Platform;
+
 use crate::archive::Archive;
-use crate::hub::{Hub, Types};
+use crate::hub::{Hub, Ids, Types, Visit, base};
 use crate::made::Made;
-use crate::registry::{Layer, digest};
+use crate::registry::{Layer, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, config, digest, manifest};
 use crate::support::{Test, skip};
 use crate::{SETTINGS, image, layer, names, pull};
 
@@ -142,15 +144,21 @@ fn what_cannot_be_imported_or_exported_is_said() {
         let folder = visit.run(&image(&["list"]).any_stdout()).folder;
         fs::create_dir(folder.join("rootfs")).unwrap();
         fs::write(folder.join("rootfs/file"), "x").unwrap();
+        fs::create_dir(folder.join("hidden")).unwrap();
+        fs::write(folder.join("hidden/.wh.x"), "").unwrap();
         made.write_layout(&folder.join("layout"));
         for (args, said) in [
             (&["import", "none.tar"][..], "pull archive:none.tar: {folder}/none.tar: no such file or directory"),
-            (&["import", "rootfs"], "image import: rootfs is no OCI layout; a folder that is a root file system runs as it is, with `image = \"dir:rootfs\"`"),
+            (&["import", "rootfs"], "image import: rootfs is no OCI layout; a folder that is a root file system is imported as `dir:rootfs`, and runs as it is with `image = \"dir:rootfs\"`"),
+            (&["import", "--platform", "arm", "rootfs"], "--platform `arm` is not a platform; write for example `linux/arm64`"),
+            (&["import", "--platform", "linux/s390x", "layout"], "pull oci:layout: there is no image for linux/s390x; it offers {own}"),
+            (&["import", "dir:hidden"], "pull dir:hidden: {folder}/hidden/.wh.x: its name begins with `.wh.`, which hides a file in an image"),
             (&["import", "oci:layout:v2"], "pull oci:layout:v2: it holds no image `v2`; it holds v1"),
             (&["import", "layout", "Upper"], "`Upper` is not an image reference: `Upper` is not a part of a repository's name (a-z and 0-9, between them one of . _ __ or dashes)"),
             (&["export", "tool", "oci:out"], "image tool is not in the store; `ringfence image list` shows what is"),
             (&["export", "tool", "out.tar"], "image export: `out.tar` is no target; write `oci:DIR[:TAG]` or `archive:FILE`"),
         ] {
+            let said = said.replace("{own}", &Platform::host().to_string());
             visit.run(&image(args).status(125).stderr(&format!("ringfence: {said}\n")).pulls());
         }
         visit.run(&image(&["import", "-q", "layout", "it"]).pulls());
@@ -163,6 +171,90 @@ fn what_cannot_be_imported_or_exported_is_said() {
         visit.run(&Test::command(&["true"]).verb("check").any_stderr());
         fs::remove_dir_all(folder.join("layout")).unwrap();
         fs::remove_dir_all(folder.join("rootfs")).unwrap();
+        fs::remove_dir_all(folder.join("hidden")).unwrap();
         visit.run(&image(&["remove", "it"]).any_stderr().pulls());
+    });
+}
+
+/// A root file system becomes an image of one layer: the same for the same files, as other tools read it too.
+#[test]
+fn a_folder_is_imported_as_an_image() {
+    if !has("umoci") {
+        skip!("no umoci");
+    }
+    let (hub, base) = (Hub::start(), base!());
+    hub.each(|visit| {
+        let folder = visit.run(&image(&["list"]).any_stdout()).folder;
+        let make = "mkdir -p root/bin root/etc root/proc root/sys root/dev root/tmp; cp /bin/busybox root/bin; ln -s busybox root/bin/sh; \
+            ln root/bin/busybox root/bin/cat; echo welcome > root/etc/motd; ln -s ../nowhere root/etc/link; chmod 1777 root/tmp; \
+            find root -exec touch -hd 2024-01-02 {} +; chmod -R a+rX root";
+        sh(&folder, make);
+        if visit.ids() != Ids::Range {
+            // What is the caller's is root's in the image.
+            sh(&folder, "chown -hR 65534:65534 root");
+        }
+        visit.run(&image(&["import", "-q", "dir:root", "made"]).pulls());
+        let digest = |visit: &mut Visit, name: &str| {
+            let ran = visit.run(&image(&["inspect", "--json", name]).any_stdout());
+            let sheet: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+            assert_eq!(sheet["layers"].as_array().unwrap().len(), 1);
+            sheet["digest"].clone()
+        };
+        visit.run(&image(&["import", "-q", "dir:root", "again"]).pulls());
+        assert_eq!(digest(visit, "made"), digest(visit, "again"));
+        visit.run(&image(&["export", "made", "oci:out:own"]));
+        sh(&folder, "mv root was");
+        let job = Test::command(&["sh", "-c", "cat /etc/motd"]).image("made").args(&["--offline"]);
+        visit.run(&job.stdout("welcome\n"));
+        let unpack = "umoci unpack --rootless --image out:own bundle; cd bundle/rootfs; find . ! -type d -printf '%P %y %m %l %T@\\n' | sort; cat etc/motd; stat -c %h bin/cat";
+        let listed = "cd was; find . ! -type d -printf '%P %y %m %l %T@\\n' | sort; cat etc/motd; stat -c %h bin/cat";
+        assert_eq!(sh(&folder, unpack), sh(&folder, listed));
+        visit.run(&image(&["remove", "made", "again"]).any_stderr().pulls());
+        sh(&folder, "chmod -R u+rwX bundle; rm -r was out bundle");
+    });
+    drop(base);
+}
+
+/// The images of one name for two machines come in and go out one by one.
+#[test]
+fn an_image_for_another_machine_is_imported_and_exported() {
+    if !has("skopeo") {
+        skip!("no skopeo");
+    }
+    let hub = Hub::start();
+    hub.each(|visit| {
+        let folder = visit.run(&image(&["list"]).any_stdout()).folder;
+        let own = Platform::host().architecture;
+        let mut offers = Vec::new();
+        let blobs = folder.join("layout/blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        let put = |bytes: &[u8]| fs::write(blobs.join(&digest(bytes)[7..]), bytes).unwrap();
+        for architecture in [own.as_str(), "s390x"] {
+            let layer = Layer::plain(&Archive::new().file("machine", architecture).end());
+            let config = config(architecture, std::slice::from_ref(&layer), "{}");
+            let manifest = manifest(OCI_MANIFEST, OCI_CONFIG, &config, std::slice::from_ref(&layer));
+            offers.push(serde_json::json!({
+                "mediaType": OCI_MANIFEST, "digest": digest(&manifest), "size": manifest.len(),
+                "platform": { "os": "linux", "architecture": architecture },
+            }));
+            [&layer.blob, &config, &manifest].into_iter().for_each(|bytes| put(bytes));
+        }
+        let index = serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": offers }).to_string();
+        put(index.as_bytes());
+        let entry = serde_json::json!({ "mediaType": OCI_INDEX, "digest": digest(index.as_bytes()), "size": index.len() });
+        let top = serde_json::json!({ "schemaVersion": 2, "manifests": [entry] }).to_string();
+        fs::write(folder.join("layout/index.json"), top).unwrap();
+        fs::write(folder.join("layout/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        visit.run(&image(&["import", "-q", "layout", "both"]).pulls());
+        visit.run(&image(&["import", "-q", "--platform", "linux/s390x", "layout", "both"]).pulls());
+        visit.run(&image(&["export", "both", "oci:out:own"]));
+        visit.run(&image(&["export", "--platform", "linux/s390x", "both", "oci:out:other"]));
+        for (tag, architecture) in [("own", own.as_str()), ("other", "s390x")] {
+            let config = sh(&folder, &format!("skopeo inspect --config --raw oci:out:{tag}"));
+            assert!(config.contains(&format!(r#""architecture":"{architecture}""#)), "{config}");
+        }
+        sh(&folder, "rm -r layout out");
+        visit.run(&image(&["remove", "both"]).any_stderr().pulls());
+        visit.run(&image(&["remove", "both"]).any_stderr().pulls());
     });
 }

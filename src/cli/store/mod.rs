@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::settings::Settings;
-use crate::image::{Digest, Held, Inventory, Reference, Store, StoreError};
+use crate::image::{Digest, Held, Inventory, Platform, Reference, Store, StoreError};
 
 /// The words after `ringfence image`.
 #[derive(Debug, Subcommand)]
@@ -21,7 +21,7 @@ pub(super) enum Command {
     List(List),
     /// Say all that is known of an image
     Inspect(Inspect),
-    /// Bring an OCI layout or an archive of `docker save` into the store
+    /// Bring an OCI layout, an archive of `docker save` or a root file system into the store
     Import(Import),
     /// Write an image, byte for byte as it came, into an OCI layout or an archive
     Export(Export),
@@ -51,11 +51,14 @@ pub(super) struct Inspect {
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// A layout's folder or an archive's file; also oci:DIR:TAG
+    /// A layout's folder or an archive's file; also oci:DIR:TAG, and dir:DIR for a root file system
     #[arg(value_name = "FILE|DIR")]
     from: String,
     /// The name that the image gets
     name: Option<String>,
+    /// The image for another machine, such as linux/arm64
+    #[arg(long)]
+    platform: Option<String>,
     /// Print nothing on the way
     #[arg(short, long)]
     quiet: bool,
@@ -68,6 +71,9 @@ pub(super) struct Export {
     /// oci:DIR[:TAG], which may hold other images, or archive:FILE
     #[arg(value_name = "TARGET")]
     to: String,
+    /// The image for another machine, such as linux/arm64
+    #[arg(long)]
+    platform: Option<String>,
     /// Ask no registry for layers that are not kept as they came
     #[arg(long)]
     offline: bool,
@@ -133,13 +139,24 @@ fn open(settings: &Settings) -> Result<Option<(Store, Inventory)>, Failure> {
 
 /// The image that a text means: one of its names, written as in a manifest, or the beginning of its digest.
 fn find<'a>(inventory: &'a Inventory, text: &str) -> Result<(Digest, &'a Held), Failure> {
+    find_for(inventory, text, None)
+}
+
+/// The same for a machine: a name may mean an image for each. Without one this machine's comes first.
+fn find_for<'a>(
+    inventory: &'a Inventory,
+    text: &str,
+    platform: Option<&Platform>,
+) -> Result<(Digest, &'a Held), Failure> {
     let canonical = Reference::parse(text).map(|reference| reference.to_string());
     let is_name = |name: &String| name == text || canonical.as_ref() == Ok(name);
-    if let Some((digest, held)) = inventory
-        .images
-        .iter()
-        .find(|(_, held)| held.names.iter().any(is_name))
-    {
+    let own = Platform::host();
+    let suiting = inventory.images.iter().filter(|(_, held)| {
+        let is_meant = platform.is_none_or(|platform| platform.suits(&held.image.platform).is_some());
+        is_meant && held.names.iter().any(is_name)
+    });
+    let rank = |held: &Held| platform.unwrap_or(&own).suits(&held.image.platform);
+    if let Some((digest, held)) = suiting.max_by_key(|(_, held)| rank(held)) {
         return Ok((*digest, held));
     }
     let digits = text.strip_prefix("sha256:").unwrap_or(text);

@@ -44,7 +44,10 @@ pub(super) fn remove(args: &Remove) -> Result<u8, Failure> {
             Reference::parse(text).map_or_else(|_| text.clone(), |reference| reference.to_string());
         // A digest, a layout and an archive say where an image came from; they are no names that anyone gave it.
         let is_given = |name: &&String| {
-            !name.contains('@') && !name.starts_with("oci:") && !name.starts_with("archive:")
+            !name.contains('@')
+                && !["oci:", "archive:", "dir:"]
+                    .iter()
+                    .any(|source| name.starts_with(source))
         };
         let is_other = |name: &&String| **name != canonical && *name != text && is_given(name);
         let by_name = held.names.contains(&canonical) || held.names.contains(text);

@@ -8,12 +8,12 @@ use super::super::puller::progress;
 use super::super::say;
 use super::super::settings::Settings;
 use super::super::survey::survey;
-use super::{Export as ExportArgs, Import as ImportArgs, find, open};
+use super::{Export as ExportArgs, Import as ImportArgs, find_for, open};
 use crate::image::{
     Credentials, Export, Import, Inventory, Platform, Reference, Source, export_in_child, import_in_child,
 };
 
-/// Brings a layout's or an archive's image into the store, with all that an export needs.
+/// Brings the image of a layout, an archive or a folder into the store, with all that an export needs.
 pub(super) fn import(args: &ImportArgs) -> Result<u8, Failure> {
     let name = args.name.as_deref().map(Reference::parse).transpose();
     let name = name.map_err(|error| Failure::Image(error.to_string()))?;
@@ -22,10 +22,11 @@ pub(super) fn import(args: &ImportArgs) -> Result<u8, Failure> {
             "image import: a name has no digest: that is what the image has".to_owned(),
         ));
     }
+    let platform = platform(args.platform.as_deref())?.unwrap_or_else(Platform::host);
     let import = Import {
         source: source(&args.from)?,
         base: current_folder()?,
-        platform: Platform::host(),
+        platform,
         manifest: None,
         name,
         keep: true,
@@ -57,7 +58,8 @@ pub(super) fn export(args: &ExportArgs) -> Result<u8, Failure> {
     }
     let settings = Settings::load()?;
     let inventory = open(&settings)?.map_or_else(Inventory::default, |(_, inventory)| inventory);
-    let (digest, held) = find(&inventory, &args.image)?;
+    let platform = platform(args.platform.as_deref())?;
+    let (digest, held) = find_for(&inventory, &args.image, platform.as_ref())?;
     let export = Export {
         image: digest,
         names: held.names.clone(),
@@ -70,6 +72,18 @@ pub(super) fn export(args: &ExportArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// The platform that is asked for.
+fn platform(text: Option<&str>) -> Result<Option<Platform>, Failure> {
+    let parsed = text.map(|text| {
+        text.parse().map_err(|()| {
+            Failure::Usage(format!(
+                "ringfence: --platform `{text}` is not a platform; write for example `linux/arm64`"
+            ))
+        })
+    });
+    parsed.transpose()
+}
+
 /// What a path is, or a source as manifests write it.
 fn source(text: &str) -> Result<Source, Failure> {
     let path = Path::new(text);
@@ -80,15 +94,12 @@ fn source(text: &str) -> Result<Source, Failure> {
                 tag: None,
             }),
             false => Err(Failure::Image(format!(
-                "image import: {text} is no OCI layout; a folder that is a root file system runs as it is, with `image = \"dir:{text}\"`"
+                "image import: {text} is no OCI layout; a folder that is a root file system is imported as `dir:{text}`, and runs as it is with `image = \"dir:{text}\"`"
             ))),
         };
     }
     match Source::parse(text) {
-        Ok(source @ (Source::Oci { .. } | Source::Archive(_))) => Ok(source),
-        Ok(Source::Dir(dir)) => Err(Failure::Image(format!(
-            "image import: dir:{dir} runs as it is and has no place in the store"
-        ))),
+        Ok(source @ (Source::Oci { .. } | Source::Archive(_) | Source::Dir(_))) => Ok(source),
         _ => Ok(Source::Archive(text.to_owned())),
     }
 }

@@ -1,4 +1,5 @@
-//! Images that stand on this machine: OCI layouts in folders, and archives of `docker save` and of OCI layouts.
+//! Images that stand on this machine: OCI layouts in folders, archives of `docker save` and of OCI layouts, and root file
+//! systems in folders.
 //!
 //! All of it is as hostile as a registry: sizes are bounded, digests are verified, links are not followed.
 
@@ -6,6 +7,7 @@ mod docker;
 mod files;
 mod folder;
 mod layout;
+mod root;
 mod tarball;
 
 use std::io;
@@ -16,8 +18,10 @@ use nix::errno::Errno;
 use self::docker::DockerSave;
 use self::folder::Folder;
 use self::layout::Layout;
+use self::root::RootFolder;
 use self::tarball::Tarball;
 use super::origin::{Fetched, Origin};
+use super::platform::Platform;
 use super::source::Source;
 
 /// Why a layout or an archive cannot be used. Follows its name.
@@ -43,7 +47,7 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Opens `oci:` or `archive:`, relative to `base`. `spool` is a folder for the plain form of a compressed archive,
+    /// Opens `oci:`, `archive:` or `dir:`, relative to `base`; a folder as an image for `platform`. `spool` is a folder for the plain form of a compressed archive,
     /// which has no name there and is gone with this value. Of several images in an archive of `docker save` the one called `name` is meant.
     ///
     /// # Errors
@@ -53,6 +57,7 @@ impl Local {
         base: &Path,
         spool: &Path,
         name: Option<&str>,
+        platform: &Platform,
     ) -> Result<Local, LocalError> {
         match source {
             Source::Oci { dir, tag } => {
@@ -70,8 +75,15 @@ impl Local {
                     top,
                 })
             }
+            Source::Dir(dir) => {
+                let (origin, top) = RootFolder::open(&base.join(dir), spool, platform)?;
+                Ok(Local {
+                    origin: Box::new(origin),
+                    top,
+                })
+            }
             other => Err(LocalError::Which(format!(
-                "{other} is neither a layout nor an archive"
+                "{other} is neither a layout nor an archive nor a folder"
             ))),
         }
     }

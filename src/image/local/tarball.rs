@@ -92,16 +92,21 @@ pub(super) fn compression(first: &[u8]) -> Compression {
 /// Decompresses into a file without a name: what is asked for later may stand anywhere.
 fn plain(file: File, compression: Compression, spool: &Path) -> io::Result<File> {
     let size = file.metadata()?.len();
-    let mut plain = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(nix::libc::O_TMPFILE)
-        .mode(0o600)
-        .open(spool)?;
+    let mut plain = without_name(spool)?;
     let mut from = Bounded::new(decompress(BufReader::new(file), compression)?, size, &LIMITS);
     io::copy(&mut from, &mut plain)?;
     plain.seek(SeekFrom::Start(0))?;
     Ok(plain)
+}
+
+/// A file that is gone when it is closed.
+pub(super) fn without_name(folder: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(nix::libc::O_TMPFILE)
+        .mode(0o600)
+        .open(folder)
 }
 
 /// Reads all headers. Only short names are of interest, so those of extension headers are not looked at.
