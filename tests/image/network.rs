@@ -61,6 +61,25 @@ fn a_transfer_goes_on_whatever_a_registry_makes_of_ranges() {
     }
 }
 
+/// Something comes all the time, and yet it would take a week.
+#[test]
+fn a_transfer_that_crawls_is_given_up() {
+    let (registry, folder) = (Registry::start(), Folder::new("crawl"));
+    let layer = large();
+    registry.push("x", "latest", &arch(), std::slice::from_ref(&layer), "{}");
+    registry.fault(&digest(&layer.blob), Fault::Trickle);
+    let error = pull(&folder, &format!("{}/x", registry.host)).unwrap_err();
+    let end = format!(
+        " of {} bytes, 4 times: less than 1 KiB came in a second",
+        layer.blob.len()
+    );
+    assert!(
+        error.contains(": the transfer broke off after ") && error.ends_with(&end),
+        "{error}"
+    );
+    assert_eq!(fs::read_dir(folder.store().join("layers")).unwrap().count(), 0);
+}
+
 #[test]
 fn a_token_that_expires_is_fetched_again() {
     let (registry, folder) = (Registry::start(), Folder::new("expire"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::Archive;
 use crate::hub::{HELLO, Hub, Types, Visit, base};
 use crate::registry::{Layer, digest};
-use crate::support::Test;
+use crate::support::{Test, skip};
 use crate::{image, pull};
 
 const NAME: &str = "docker.io/library/tool:latest";
@@ -75,6 +75,9 @@ fn damage_is_named_and_mended_by_the_next_pull() {
         let root = store.join(&layer).join("fs");
         let file = root.join("etc/motd");
         let said = |path: &str, reason: &str| format!("{layer}/{path}: {reason} ({NAME})\n");
+        if fs::File::options().write(true).open(&file).is_err() {
+            skip!("the layers' files belong to subordinate ids; only root can harm them from outside");
+        }
         type Harm<'a> = (&'a dyn Fn(), String);
         let harms: [Harm<'_>; 9] = [
             (&|| flip(&file), said("fs/etc/motd", "its content has changed")),

@@ -146,7 +146,12 @@ pub fn pulls() {
             .collect(),
         ca: variable("RINGFENCE_TEST_CA").map(PathBuf::from),
         token_hosts: variable("RINGFENCE_TEST_TOKEN_HOST").into_iter().collect(),
-        timeout: Some(std::time::Duration::from_secs(1)),
+        timeout: Some(std::time::Duration::from_secs(
+            match variable("RINGFENCE_TEST_PATIENT") {
+                Some(_) => 60,
+                None => 1,
+            },
+        )),
     };
     let request = Request {
         registries: Registries([(reference.registry().to_owned(), registry)].into()),

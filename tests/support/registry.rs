@@ -38,6 +38,8 @@ pub enum Fault {
     /// So many bytes of the body, then the connection ends; and what `Range` gets is this.
     CutThen(usize, Range),
     Ranged(Range),
+    /// A byte of the body every 50 ms.
+    Trickle,
     /// `429` with `Retry-After`, once.
     BusyOnce(String),
 }
@@ -424,6 +426,17 @@ fn answer(stream: &mut TcpStream, state: &Mutex<State>, stop: &AtomicBool, reque
         Some(Fault::CutOnce(after) | Fault::CutThen(after, _)) => {
             head(stream, status, &headers, bytes.len() - from)?;
             stream.write_all(&bytes[from..][..after]).ok()?;
+            None
+        }
+        Some(Fault::Trickle) => {
+            head(stream, status, &headers, bytes.len() - from)?;
+            for byte in &bytes[from..] {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                stream.write_all(std::slice::from_ref(byte)).ok()?;
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
             None
         }
         _ => send(stream, status, &headers, &bytes[from..]),
