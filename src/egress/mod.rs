@@ -41,6 +41,9 @@ pub struct Allowed {
     pub protocol: Option<Protocol>,
 }
 
+/// The port of DNS, which an entry opens only by naming it: whoever looks names up elsewhere is asked for by no name.
+pub(crate) const DNS: u16 = 53;
+
 /// One way to hosts that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Way {
@@ -63,10 +66,12 @@ pub(crate) struct Around {
 
 /// Closed to every job, unless an entry lists a part of it: where clouds tell a machine its secrets (169.254.169.254,
 /// fd00:ec2::254), what is local to a link, and everybody at once.
-const CLOSED: [IpNet; 5] = [
+const CLOSED: [IpNet; 6] = [
     four([169, 254, 0, 0], 16),
     four([224, 0, 0, 0], 3),
     six([0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254], 128),
+    // The first of them through a translator (RFC 6052).
+    six([0x64, 0xff9b, 0, 0, 0, 0, 0xa9fe, 0], 112),
     six([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
     six([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
 ];

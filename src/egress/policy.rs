@@ -1,11 +1,11 @@
 //! What the job's resolver may answer.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::{Around, Egress, Hosts, PRIVATE, Way};
+use super::{Around, DNS, Egress, Hosts, PRIVATE, Protocol, Way};
 
 /// Which names may be looked up, and where they may lead.
 #[derive(Debug)]
@@ -34,6 +34,21 @@ pub(crate) enum Answer {
     Listed(Vec<Way>),
     /// It is refused and asked of nobody.
     Refused,
+}
+
+impl Answer {
+    /// Whether a connection to what the name leads to is let through.
+    pub(crate) fn opens(&self, protocol: Protocol, port: u16) -> bool {
+        let fits = |way: &Way| {
+            let all = way.port.is_none() && port != DNS;
+            way.protocol == protocol && (all || way.port == Some(port))
+        };
+        match self {
+            Answer::Open => port != DNS,
+            Answer::Listed(ways) => ways.iter().any(fits),
+            Answer::Refused => false,
+        }
+    }
 }
 
 impl Policy {
@@ -84,7 +99,7 @@ impl Policy {
     /// Whether a name may lead to `address`: an entry must list what is private or closed, and no less than its whole
     /// network does, so that `0.0.0.0/0` lists none of it.
     pub(crate) fn may_lead_to(&self, address: IpAddr) -> bool {
-        let address = IpNet::from(address.to_canonical());
+        let address = IpNet::from(within(address.to_canonical()));
         let mut closed = self.closed.iter().filter(|closed| closed.contains(&address));
         closed.all(|closed| {
             let mut lists = self.open.iter();
@@ -93,11 +108,24 @@ impl Policy {
     }
 }
 
+/// The IPv4 address that a translator at the edge of a network without IPv4 makes of an address (RFC 6052, section 2.1).
+fn within(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(six) => match six.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
+                Ipv4Addr::new(a, b, c, d).into()
+            }
+            _ => address,
+        },
+        IpAddr::V4(_) => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Allowed;
     use super::*;
-    use crate::egress::Protocol;
 
     fn listed(entries: &[(&str, &[u16], Option<Protocol>)]) -> Egress {
         let allowed = entries.iter().map(|(hosts, ports, protocol)| Allowed {
@@ -170,6 +198,8 @@ mod tests {
                 "fd00:ec2::254",
                 "fd12::1",
                 "fe80::1",
+                "64:ff9b::10.0.0.7",
+                "64:ff9b::203.0.113.5",
             ]
             .into_iter()
             .filter(|address| policy.may_lead_to(address.parse().unwrap()))
@@ -185,10 +215,12 @@ mod tests {
                 "2001:db8::5",
                 "::1",
                 "::ffff:127.0.0.1",
-                "fd12::1"
+                "fd12::1",
+                "64:ff9b::10.0.0.7",
+                "64:ff9b::203.0.113.5"
             ]
         );
-        let public = ["203.0.113.5", "10.213.7.5", "2001:db8::5"];
+        let public = ["203.0.113.5", "10.213.7.5", "2001:db8::5", "64:ff9b::203.0.113.5"];
         assert_eq!(leads(&listed(&[])), public);
         assert_eq!(leads(&listed(&[("0.0.0.0/0", &[], None)])), public);
         assert_eq!(
@@ -203,7 +235,8 @@ mod tests {
                 "10.213.7.5",
                 "169.254.169.254",
                 "2001:db8::5",
-                "fd12::1"
+                "fd12::1",
+                "64:ff9b::203.0.113.5"
             ]
         );
     }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Allowed, Around, Egress, Hosts};
+use super::{Allowed, Around, DNS, Egress, Hosts};
 
 /// The table that holds all of it.
 pub(crate) const TABLE: &str = "ringfence";
@@ -186,8 +186,10 @@ fn reach(egress: &Egress, around: &Around) -> String {
         rules.pass(entry);
     }
     match egress {
-        // Whoever looks names up elsewhere would be asked for by no name.
-        Egress::Open => rules.line("meta l4proto { tcp, udp } th dport 53 goto refuse\n\t\tgoto pass"),
+        Egress::Open => {
+            rules.line(&format!("meta l4proto {{ tcp, udp }} th dport {DNS} goto refuse"));
+            rules.line("goto pass");
+        }
         Egress::Listed(_) => {
             for family in Family::ALL {
                 let (header, _) = family.words();
@@ -196,7 +198,7 @@ fn reach(egress: &Egress, around: &Around) -> String {
                     "{header} daddr . meta l4proto . th dport @{ports} goto pass"
                 ));
                 rules.line(&format!(
-                    "th dport != 53 {header} daddr . meta l4proto @{hosts} goto pass"
+                    "th dport != {DNS} {header} daddr . meta l4proto @{hosts} goto pass"
                 ));
             }
             rules.line("goto refuse");
@@ -253,7 +255,7 @@ impl Rules {
         let ports: BTreeSet<u16> = entry.ports.iter().copied().collect();
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         let ports = match ports.as_slice() {
-            [] => "!= 53".to_owned(),
+            [] => format!("!= {DNS}"),
             ports => format!("{{ {} }}", ports.join(", ")),
         };
         let hosts = &entry.hosts;

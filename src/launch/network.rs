@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::error::{LaunchError, io_words, words};
 use super::names;
 use super::start::Running;
-use crate::egress::{Around, Egress, rules};
+use crate::egress::{Around, Egress, Policy, rules};
 use crate::manifest::grammar::sockets;
 use crate::net::agent::{Act, Agent, Interface, Namespaces};
 use crate::net::bridge::Member;
@@ -176,14 +176,18 @@ impl Reach {
     ///
     /// # Errors
     /// When the kernel does not say it.
-    pub(super) fn connections(&mut self) -> Result<Option<Connections>, String> {
+    pub(super) fn connections(&mut self, egress: &Egress) -> Result<Option<Connections>, String> {
         let Some(resolver) = self.resolver.take() else {
             return Ok(None);
         };
         let (tried, lookups) = resolver
             .finish()
             .map_err(|errno| format!("read what the job tried to reach: {}", words(errno)))?;
-        Ok(Some(Connections::new(tried, &lookups)))
+        Ok(Some(Connections::new(
+            tried,
+            &lookups,
+            &Policy::new(egress, &self.around),
+        )))
     }
 
     /// Opens the sockets of the host that `at` names, for the ports inside from `to` on.

@@ -290,13 +290,18 @@ impl Running {
             undo.extend(scratch.remove().err());
         }
         let published = self.published().to_vec();
-        let connections = match self.prepared.wants_connections {
-            true => self.reach.connections().unwrap_or_else(|cause| {
+        let wanted = self
+            .prepared
+            .plan
+            .egress()
+            .filter(|_| self.prepared.wants_connections);
+        let connections = wanted.and_then(|egress| match self.reach.connections(&egress) {
+            Ok(connections) => connections,
+            Err(cause) => {
                 undo.push(cause);
                 None
-            }),
-            false => None,
-        };
+            }
+        });
         undo.extend(self.reach.leave().err());
         let (status, cpu_us, max_rss) = match waited {
             Ok(ended) => (

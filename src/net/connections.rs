@@ -10,7 +10,7 @@ use super::lookups::Lookups;
 use super::sets::Tried;
 use crate::egress::Protocol;
 use crate::egress::rules::{Passed, TRIED};
-use crate::egress::{Allowed, Hosts};
+use crate::egress::{Allowed, Hosts, Policy};
 
 /// What a job tried to reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,8 +57,9 @@ pub(crate) enum Verdict {
 }
 
 impl Connections {
-    /// Puts what the kernel counted beside what was looked up.
-    pub(crate) fn new(tried: Vec<Tried>, lookups: &Lookups) -> Connections {
+    /// Puts what the kernel counted beside what was looked up; of the names that led to an address, those count first that
+    /// `policy` lets lead there.
+    pub(crate) fn new(tried: Vec<Tried>, lookups: &Lookups, policy: &Policy) -> Connections {
         let full = |passed: Passed, four: bool| {
             let same = |tried: &&Tried| tried.passed == passed && tried.address.is_ipv4() == four;
             tried.iter().filter(same).count() >= TRIED
@@ -69,7 +70,14 @@ impl Connections {
                 .into_iter()
                 .any(|passed| full(passed, true) || full(passed, false));
         let connected = tried.iter().map(|tried| {
-            let mut names = lookups.names.get(&tried.address).into_iter().flatten().cloned();
+            let names = lookups.names.get(&tried.address).into_iter().flatten();
+            let (mut names, others): (Vec<String>, Vec<String>) = names
+                .cloned()
+                .partition(|name| policy.of_name(name).opens(tried.protocol, tried.port));
+            if names.is_empty() {
+                names = others;
+            }
+            let mut names = names.into_iter();
             Connection {
                 name: names.next(),
                 also: names.collect(),
@@ -164,6 +172,7 @@ struct Needed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::{Around, Egress};
 
     fn connections() -> Connections {
         let mut lookups = Lookups::default();
@@ -187,10 +196,20 @@ mod tests {
         let tried = vec![
             tried("203.0.113.5", 443, Protocol::Tcp, Passed::Allowed, 3),
             tried("203.0.113.5", 80, Protocol::Tcp, Passed::Refused, 1),
+            tried("203.0.113.5", 8443, Protocol::Tcp, Passed::Allowed, 1),
             tried("2001:db8::5", 443, Protocol::Udp, Passed::Allowed, 1),
             tried("169.254.169.254", 80, Protocol::Tcp, Passed::Refused, 2),
         ];
-        Connections::new(tried, &lookups)
+        let entry = |hosts: &str, ports: &[u16]| Allowed {
+            hosts: hosts.parse().unwrap(),
+            ports: ports.to_vec(),
+            protocol: None,
+        };
+        let egress = Egress::Listed(vec![
+            entry("*.example.org", &[443]),
+            entry("files.example.org", &[8443]),
+        ]);
+        Connections::new(tried, &lookups, &Policy::new(&egress, &Around::default()))
     }
 
     #[test]
@@ -202,6 +221,7 @@ mod tests {
             .collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
         {"address":"169.254.169.254","port":80,"protocol":"tcp","verdict":"refused","count":2}
+        {"name":"files.example.org","address":"203.0.113.5","port":8443,"protocol":"tcp","verdict":"allowed","count":1}
         {"name":"files.example.org","address":"2001:db8::5","port":443,"protocol":"udp","verdict":"allowed","count":1}
         {"name":"files.example.org","also":["index.example.org"],"address":"203.0.113.5","port":80,"protocol":"tcp","verdict":"refused","count":1}
         {"name":"files.example.org","also":["index.example.org"],"address":"203.0.113.5","port":443,"protocol":"tcp","verdict":"allowed","count":3}
@@ -217,7 +237,7 @@ mod tests {
         insta::assert_snapshot!(entries, @r#"
         # Refused in this run.
         [job.fetch.network.allow."files.example.org"]
-        ports = [80, 443]
+        ports = [80, 443, 8443]
 
         # Refused in this run.
         [job.fetch.network.allow."index.example.org"]

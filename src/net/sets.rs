@@ -46,6 +46,10 @@ const HEADER: usize = 20;
 /// More than the kernel puts into one datagram of a dump (32 KiB, netlink_dump of net/netlink/af_netlink.c).
 const DATAGRAM: usize = 64 << 10;
 
+/// What is put in by one transaction: a message of each element has room in what a socket sends at once (212,992 bytes,
+/// net.core.wmem_default).
+const AT_ONCE: usize = 512;
+
 /// The sets of one job's rules.
 pub(crate) struct Sets {
     socket: OwnedFd,
@@ -120,19 +124,21 @@ impl Sets {
         if self.filled.len() + elements.len() > ANSWERED {
             return Err(Errno::ENFILE);
         }
-        let there: Vec<_> = elements
-            .iter()
-            .filter(|element| self.filled.contains_key(*element))
-            .collect();
-        // What is there keeps its old time unless it is taken out by the same transaction. The kernel may have taken it
-        // out itself a moment ago, which fails the whole of it.
-        let mut done = self.change(&there, &elements, lifetime);
-        if done == Err(Errno::ENOENT) {
-            done = self.change(&[], &elements, lifetime);
+        for elements in elements.chunks(AT_ONCE) {
+            let there: Vec<_> = elements
+                .iter()
+                .filter(|element| self.filled.contains_key(*element))
+                .collect();
+            // What is there keeps its old time unless it is taken out by the same transaction. The kernel may have taken it
+            // out itself a moment ago, which fails the whole of it.
+            let mut done = self.change(&there, elements, lifetime);
+            if done == Err(Errno::ENOENT) {
+                done = self.change(&[], elements, lifetime);
+            }
+            done?;
+            self.filled
+                .extend(elements.iter().map(|element| (element.clone(), until)));
         }
-        done?;
-        self.filled
-            .extend(elements.into_iter().map(|element| (element, until)));
         Ok(())
     }
 
@@ -146,34 +152,37 @@ impl Sets {
         let timeout = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let timeout = DefaultNla::new(ELEMENT_TIMEOUT, timeout.to_be_bytes().to_vec());
         let mut batch = Vec::new();
-        self.message(&mut batch, BATCH_BEGIN, 0, 0, SUBSYSTEM, &[]);
+        let first = self.message(&mut batch, BATCH_BEGIN, 0, 0, SUBSYSTEM, &[]);
         for (set, key) in out {
             let attributes = list(set, vec![key_of(key)]);
             self.message(&mut batch, DELETE_ELEMENT, 0, INET, 0, &attributes);
         }
-        let mut last = self.sequence;
-        for (set, key) in into {
+        for (index, (set, key)) in into.iter().enumerate() {
             let attributes = list(set, vec![key_of(key), timeout.clone()]);
-            last = self.message(
+            // One answer says that all is done; a failure is answered without being asked for.
+            let answer = if index + 1 == into.len() { NLM_F_ACK } else { 0 };
+            self.message(
                 &mut batch,
                 NEW_ELEMENT,
-                NLM_F_ACK | NLM_F_CREATE,
+                answer | NLM_F_CREATE,
                 INET,
                 0,
                 &attributes,
             );
         }
+        let last = self.sequence;
         self.message(&mut batch, BATCH_END, 0, 0, SUBSYSTEM, &[]);
         send(self.socket.as_raw_fd(), &batch, MsgFlags::empty())?;
 
         let mut failed = None;
         self.answers(|kind, sequence, payload| {
-            if kind == NLMSG_ERROR {
-                let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                failed = failed.or((code != 0).then(|| Errno::from_raw(-code)));
+            if kind != NLMSG_ERROR || sequence < first {
+                return false;
             }
-            // A transaction that the kernel could not even begin is answered once, at its first message.
-            kind == NLMSG_ERROR && (sequence == last || failed == Some(Errno::EPERM))
+            let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+            failed = failed.or((code != 0).then(|| Errno::from_raw(-code)));
+            // A transaction that the kernel does not even begin is answered at its first message.
+            sequence == last || sequence == first
         })?;
         failed.map_or(Ok(()), Err)
     }
