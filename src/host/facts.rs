@@ -43,6 +43,9 @@ pub struct Facts {
     /// The host's own root file system, for the image source `host`.
     #[serde(default)]
     pub root: RootFacts,
+    /// What networks of jobs are made with.
+    #[serde(default)]
+    pub network: NetworkFacts,
     /// Bind sources and devices of a job, keyed by the manifest's text.
     #[serde(default)]
     pub path: BTreeMap<String, PathFacts>,
@@ -131,6 +134,18 @@ pub struct StoreFacts {
     /// A sized image file can be mounted as the writable layer: loop devices and mkfs.ext4 are there.
     #[serde(default)]
     pub image_file: bool,
+}
+
+/// Programs of the host that networks of jobs are made with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NetworkFacts {
+    /// nft(8) is installed: it loads the rules.
+    #[serde(default)]
+    pub nftables: bool,
+    /// pasta(1) is installed: an ordinary user's way out.
+    #[serde(default)]
+    pub pasta: bool,
 }
 
 /// The host's own root file system, as far as the image source `host` shows it.

@@ -8,11 +8,12 @@ use toml::Value;
 use super::facts::{FACTS_VERSION, Facts};
 
 /// Sections in the order in which they are printed.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "ids",
     "kernel-features",
     "cgroup",
     "store",
+    "network",
     "root",
     "variable",
     "path",
@@ -52,6 +53,7 @@ impl Facts {
                 "kernel-features" => value(&self.kernel_features),
                 "cgroup" => value(&self.cgroup),
                 "store" => value(&self.store),
+                "network" => value(&self.network),
                 "root" => value(&self.root),
                 "variable" => value(&self.variable),
                 _ => value(&self.path),
@@ -141,6 +143,10 @@ mod tests {
             store: StoreFacts {
                 idmapped_mounts: true,
                 ..StoreFacts::default()
+            },
+            network: NetworkFacts {
+                nftables: true,
+                pasta: false,
             },
             root: RootFacts {
                 links: BTreeMap::from([("/bin".into(), "usr/bin".into())]),

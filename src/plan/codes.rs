@@ -19,12 +19,13 @@ codes! {
     NO_SOURCE = "RF0412", "the source of a bind mount is missing or of a kind that is not given to jobs";
     NO_IDMAP = "RF0413", "the file system of a bind mount's source cannot show its files as the job's";
     MOUNT_CLASH = "RF0414", "two things at one place inside, or one that hides what every job needs";
-    NO_BRIDGE = "RF0415", "a bridge network that cannot be made";
+    NO_BRIDGE = "RF0415", "a bridge network that this host or caller cannot make";
     NO_LANDLOCK = "RF0416", "the kernel's Landlock is too old, or missing";
     NO_SECCOMP = "RF0417", "the kernel has no seccomp filters";
     BAD_POLICY = "RF0418", "a seccomp policy that cannot be built, or under which no program starts or ends";
     FILTERS_NEED_NNP = "RF0419", "filters cannot be installed without no_new_privs";
     TIME_NEEDS_INIT = "RF0420", "a time namespace, whose maker stays outside of it, without an init";
+    BAD_PUBLISH = "RF0421", "a range of published ports that does not fit inside";
 }
 
 #[cfg(test)]

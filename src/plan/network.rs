@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::given::{Found, Given};
 use super::{Mounted, NetworkStep, Tree, codes};
 use crate::egress::Allowed;
+use crate::manifest::grammar::sockets;
 use crate::profile::{Allow, Network, SysMount, Text};
 
 const RESOLV: &str = "/etc/resolv.conf";
@@ -17,12 +18,28 @@ pub(super) fn own(given: Given<'_>) -> bool {
     given.job.hold.network.value != Network::Host
 }
 
-/// Refuses what this caller cannot have.
+/// Refuses what this host cannot hold.
 pub(super) fn check(given: Given<'_>, found: &mut Found) {
-    let Network::Bridge(bridge) = &given.job.hold.network.value else {
+    let network = &given.job.hold.network;
+    let Network::Bridge(bridge) = &network.value else {
         return;
     };
-    if let Some(name) = bridge.name.as_ref().filter(|_| !given.as_root()) {
+    let has = given.facts.network;
+    let mut needs = |whose: &str, program: &str, package: &str| {
+        found.refuse(
+            codes::NO_BRIDGE,
+            network.span(),
+            format!("{whose} needs {program}, which this host does not have"),
+            format!("install the package {package}; `mode = \"null\"` and `mode = \"host\"` need nothing"),
+        );
+    };
+    if !has.nftables {
+        needs("a bridge network", "nft(8)", "nftables");
+    }
+    if !given.as_root() && !has.pasta {
+        needs("an ordinary user's bridge network", "pasta(1)", "passt");
+    }
+    if let (false, Some(name)) = (given.as_root(), &bridge.name) {
         found.refuse(
             codes::NO_BRIDGE,
             name.span(),
@@ -32,6 +49,20 @@ pub(super) fn check(given: Given<'_>, found: &mut Found) {
             ),
             "leave the name out: the job has a network of its own",
         );
+    }
+    for (at, publish) in &bridge.publish {
+        let count = sockets(at).map_or(0, |sockets| sockets.len());
+        if usize::from(publish.value.to) + count > 1 + usize::from(u16::MAX) {
+            found.refuse(
+                codes::BAD_PUBLISH,
+                publish.span(),
+                format!(
+                    "`{at}` has {count} ports, and there are not as many from {} on",
+                    publish.value.to
+                ),
+                "write a lower `to`, or fewer ports",
+            );
+        }
     }
 }
 
@@ -110,7 +141,8 @@ pub(super) fn files(given: Given<'_>) -> BTreeMap<String, Mounted> {
 mod tests {
     use super::super::sample::{self, placed};
     use super::*;
-    use crate::profile::{Bridge, Namespace, Protocol};
+    use crate::host::facts::{Caller, NetworkFacts};
+    use crate::profile::{Bridge, Namespace, Protocol, Publish};
 
     #[test]
     fn the_hosts_network_brings_its_resolver_and_takes_sys() {
@@ -189,6 +221,39 @@ mod tests {
                 "allow *.example.org, ports 443 8443",
                 "allow 10.0.0.0/8, udp",
             ]
+        );
+    }
+
+    #[test]
+    fn what_a_bridge_needs_is_named() {
+        let mut sample = sample::strict();
+        let mut bridge = Bridge::default();
+        sample.job.hold.network = placed(Network::Bridge(bridge.clone()), 4);
+        assert!(sample.refusals().is_empty(), "{:?}", sample.refusals());
+        sample.facts.network = NetworkFacts::default();
+        sample.facts.caller = Caller::User;
+        bridge.name = Some(placed("lab".to_owned(), 5));
+        let publish = Publish {
+            to: 65530,
+            protocol: Protocol::Tcp,
+        };
+        bridge
+            .publish
+            .insert("127.0.0.1:8000-8010".to_owned(), placed(publish, 6));
+        sample.job.hold.network = placed(Network::Bridge(bridge), 4);
+        let others = "`mode = \"null\"` and `mode = \"host\"` need nothing";
+        let wanted = [
+            format!("a bridge network needs nft(8), which this host does not have; install the package nftables; {others}"),
+            format!("an ordinary user's bridge network needs pasta(1), which this host does not have; install the package passt; {others}"),
+            "network `lab`: only root can make a bridge that jobs share; leave the name out: the job has a network of its own".to_owned(),
+            "`127.0.0.1:8000-8010` has 11 ports, and there are not as many from 65530 on; write a lower `to`, or fewer ports".to_owned(),
+        ];
+        let refusals = sample.refusals();
+        let about = |text: &&String| wanted.contains(text);
+        assert_eq!(
+            refusals.iter().filter(about).cloned().collect::<Vec<_>>(),
+            wanted,
+            "{refusals:#?}"
         );
     }
 }

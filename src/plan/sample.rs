@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::given::Given;
 use super::{Image, ImageConfig, ImageKind, Plan, Request, plan};
-use crate::host::facts::{Caller, CgroupSupport, Facts, Feature, Ids, RootFacts, StoreFacts, Support};
+use crate::host::facts::{
+    Caller, CgroupSupport, Facts, Feature, Ids, NetworkFacts, RootFacts, StoreFacts, Support,
+};
 use crate::profile::{
     BuiltIn, Enforce, Job, Landlock, Limit, Limits, Mount, Namespace, Network, Origin, Placed, Profile, Root,
     Security, SysMount, Text, User,
@@ -189,6 +191,10 @@ fn facts() -> Facts {
             idmapped_mounts: true,
             overlay_upper: true,
             image_file: true,
+        },
+        network: NetworkFacts {
+            nftables: true,
+            pasta: true,
         },
         root: RootFacts::default(),
         path: BTreeMap::new(),

@@ -32,6 +32,17 @@ pub struct Extras {
     pub tiocsti: bool,
     /// Whether this host swaps what no group counts.
     pub uncounted_swap: bool,
+    /// Another firewall that drops what this host forwards.
+    pub forward_drop: Option<ForwardDrop>,
+}
+
+/// Another firewall that drops what this host forwards, unless it is told otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardDrop {
+    /// Its chain as nft(8) names it: `ip filter FORWARD`.
+    pub chain: String,
+    /// It is Docker's, with a chain for other people's rules.
+    pub docker: bool,
 }
 
 /// How well something works.
@@ -233,10 +244,46 @@ impl Patient<'_> {
     }
 
     fn network(self) -> Finding {
-        Finding::reduced(
-            "network",
-            "modes `null` and `host` work; `bridge` is not built yet",
-        )
+        let what = "bridge networks";
+        let has = self.facts.network;
+        let pasta = self.is_root() || has.pasta;
+        match (has.nftables, pasta) {
+            (true, true) => return self.forwarded(Finding::works(what)),
+            (false, true) => Finding::missing(what, "nft(8) is not installed"),
+            (true, false) => Finding::missing(what, "pasta(1), an ordinary user's way out, is not installed"),
+            (false, false) => Finding::missing(
+                what,
+                "nft(8) and pasta(1), an ordinary user's way out, are not installed",
+            ),
+        }
+        .and("network modes `null` and `host` need nothing")
+        .mend((!has.nftables).then(|| self.install("nftables")))
+        .mend((!pasta).then(|| self.install("passt")))
+    }
+
+    /// As root a job's packets are forwarded by the host.
+    fn forwarded(self, finding: Finding) -> Finding {
+        let Some(ForwardDrop { chain, docker }) =
+            self.extras.forward_drop.as_ref().filter(|_| self.is_root())
+        else {
+            return finding;
+        };
+        let Finding { what, .. } = finding;
+        let finding = Finding::reduced(
+            what,
+            format!("another firewall, chain {chain}, drops what this host forwards, jobs' packets too"),
+        );
+        finding.mend(match docker {
+            true => vec![
+                self.as_root("iptables -I DOCKER-USER -i rf-+ -j ACCEPT"),
+                self.as_root(
+                    "iptables -I DOCKER-USER -o rf-+ -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+                ),
+            ],
+            false => vec![Mend::Do(
+                "let it accept what comes from interfaces `rf-*`, and what is established to them".into(),
+            )],
+        })
     }
 
     fn terminal(self) -> Finding {

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::host::facts::CgroupSupport;
+use crate::host::facts::{CgroupSupport, NetworkFacts};
 use crate::host::reason;
 
 /// Recorded and invented hosts.
@@ -271,4 +271,22 @@ fn facts_without_answers_hold_nothing() {
             .all(|verdict| verdict.state == State::Missing)
     );
     insta::assert_snapshot!(report.render(false));
+}
+
+#[test]
+fn what_bridge_networks_lack_is_mended() {
+    let mut facts = host("rootless-v2-subids");
+    let bridge = |facts: &Facts, extras: &Extras| finding(facts, extras, "bridge networks");
+    assert_eq!(bridge(&facts, &extras()), "  works   bridge networks\n");
+    facts.network = NetworkFacts::default();
+    insta::assert_snapshot!(bridge(&facts, &extras()));
+
+    let dropped = Extras {
+        forward_drop: Some(ForwardDrop {
+            chain: "ip filter FORWARD".into(),
+            docker: true,
+        }),
+        ..extras()
+    };
+    insta::assert_snapshot!(bridge(&host("root-v1"), &dropped));
 }

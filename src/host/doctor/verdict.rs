@@ -17,28 +17,20 @@ pub(super) fn verdicts(patient: Patient<'_>) -> Vec<Verdict> {
     let swap = (limit("memory").is_none() && patient.extras.uncounted_swap)
         .then(|| "swap bounded with memory".to_owned());
     let strict = [limit("memory"), swap, limit("pids"), landlock];
-    let standard = [limit("pids"), layer(in_memory)];
+    let bridge = facts.network.nftables && (patient.is_root() || facts.network.pasta);
+    let bridge = (!bridge).then(|| "what bridge networks are made with".to_owned());
+    let standard = [limit("pids"), layer(in_memory), bridge];
     // Its limits are optional, so a folder of the store may take the layer's place.
     let dev = [layer(in_memory || facts.store.overlay_upper)];
     vec![
-        verdict(patient, "strict", strict.into(), ""),
-        verdict(
-            patient,
-            "standard",
-            standard.into(),
-            "its network mode `bridge` is not built yet: write `mode = \"null\"` or `mode = \"host\"`",
-        ),
-        verdict(patient, "dev", dev.into(), ""),
+        verdict(patient, "strict", strict.into()),
+        verdict(patient, "standard", standard.into()),
+        verdict(patient, "dev", dev.into()),
     ]
 }
 
-/// `missing` are the profile's own needs beside those of every job; `change` is what a manifest must write.
-fn verdict(
-    patient: Patient<'_>,
-    profile: &'static str,
-    missing: Vec<Option<String>>,
-    change: &str,
-) -> Verdict {
+/// `missing` are the profile's own needs beside those of every job.
+fn verdict(patient: Patient<'_>, profile: &'static str, missing: Vec<Option<String>>) -> Verdict {
     let always = [
         (Feature::UserNamespace, "user namespaces"),
         (Feature::ProcMount, "a /proc of its own"),
@@ -55,8 +47,6 @@ fn verdict(
     let only_host = patient.lacks(Feature::OverlayInUserNamespace).is_some();
     let (state, why) = if !needs.is_empty() {
         (State::Missing, format!("refused, it needs {}", needs.join(", ")))
-    } else if !change.is_empty() {
-        (State::Reduced, change.to_owned())
     } else if only_host {
         (
             State::Reduced,

@@ -27,6 +27,7 @@ pub fn extras() -> Extras {
         free_subordinate_id: free(&[&read("/etc/subuid"), &read("/etc/subgid")]),
         security_modules: text("/sys/kernel/security/lsm"),
         tiocsti: text("/proc/sys/dev/tty/legacy_tiocsti") == "1",
+        forward_drop: super::firewall::forward_drop(),
         uncounted_swap: swaps && !site.swap_accounting,
     }
 }

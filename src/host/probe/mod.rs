@@ -7,6 +7,7 @@
 mod cache;
 mod cgroup;
 mod extras;
+mod firewall;
 mod ids;
 mod paths;
 mod process;
@@ -19,10 +20,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::facts::{CgroupSupport, FACTS_VERSION, Facts, RootFacts};
+use super::facts::{CgroupSupport, FACTS_VERSION, Facts, NetworkFacts, RootFacts};
 use crate::profile::Questions;
 use crate::seccomp::Arch;
-use crate::sys;
+use crate::{net, sys};
 pub(crate) use cgroup::control_groups;
 pub use extras::extras;
 use process::Process;
@@ -74,6 +75,10 @@ pub fn probe(questions: &Questions, context: &Context<'_>) -> Facts {
         root: match questions.host_root {
             true => paths::root(Path::new("/")),
             false => RootFacts::default(),
+        },
+        network: NetworkFacts {
+            nftables: net::nft::program().is_some(),
+            pasta: net::pasta::program().is_some(),
         },
         path: seen.into_iter().map(|(key, seen)| (key, seen.facts)).collect(),
         variable: context
