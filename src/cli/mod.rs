@@ -84,6 +84,9 @@ fn start(args: &[OsString]) -> Result<u8, Failure> {
     sys::process::cloexec_from(3)
         .map_err(|errno| Failure::text(format!("mark inherited descriptors: {errno}")))?;
     sys::signal::report_children().map_err(|errno| Failure::text(format!("SIGCHLD: {errno}")))?;
+    if !matches!(command, Command::Run(_) | Command::Init { .. }) {
+        settings::sweep();
+    }
     match command {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::plan(args),

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use crate::image::Registries;
 use crate::launch::{RangeConfig, RunDir};
 use crate::net::Pool;
+use crate::net::bridge::{Kept, Networks};
 
 /// The host's own settings.
 #[derive(Debug)]
@@ -164,6 +165,18 @@ fn run(root: bool) -> PathBuf {
 fn is_own(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).is_ok_and(|seen| seen.is_dir() && seen.uid() == geteuid().as_raw())
+}
+
+/// Removes what dead runs have left of networks, before any command that is not a run: that does it on its way.
+pub(super) fn sweep() {
+    let root = geteuid().is_root();
+    let Ok(Some(run_dir)) = RunDir::find(&run(root)) else {
+        // There is none, or it is not ours: a command that needs it says so.
+        return;
+    };
+    for left in Networks::of(run_dir.path(), Pool::default()).sweep(Kept::Goes) {
+        super::say(&format!("ringfence: left of a run that has died: {left}"));
+    }
 }
 
 /// The folder that an XDG variable names, absolute ones only, else one below HOME (XDG Base Directory Specification).

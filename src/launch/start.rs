@@ -17,6 +17,7 @@ use super::wall_timer::WallTimer;
 use super::{Ended, Exit, overlay, signals};
 use crate::cgroup::{self, Group};
 use crate::net::agent::Namespaces;
+use crate::net::bridge::Kept;
 use crate::plan::{ChildStep, Id, InitStep, Tree, TreeOwner};
 use crate::profile::Namespace;
 use crate::report::channel::{Channel, Received};
@@ -189,7 +190,7 @@ impl Running {
             let left = cgroup::sweep(&site).left;
             self.not_swept = left.iter().map(ToString::to_string).collect();
         }
-        self.not_swept.extend(self.prepared.networks.sweep());
+        self.not_swept.extend(self.prepared.networks.sweep(Kept::Stays));
         if let Some(namespaces) = namespaces {
             self.connect(&namespaces, report)?;
         }

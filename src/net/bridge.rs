@@ -1,8 +1,7 @@
 //! A network of the host: a bridge with a table of rules, made by the first job on it and removed after the last.
 //!
-//! Beside the leases of [`super::lease`] two locks in the run state keep this whole, both flock(2), so both end with
-//! whoever holds them: `lock` of all networks, alone by who makes or removes a bridge; and the network's own `jobs`, with
-//! others by each job on it. Links, addresses, rules and settings are made only by who has a lease, so any later command
+//! Beside the leases of [`super::lease`] locks in the run state keep this whole, flock(2) all of them, so each ends with
+//! whoever holds it: `lock` of all networks, alone by who makes or removes a bridge; and the network's own. Links, addresses, rules and settings are made only by who has a lease, so any later command
 //! finds by the leases that nobody holds what dead runs have left.
 
 use std::fs::{self, File, TryLockError};
@@ -10,12 +9,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use netlink_packet_route::AddressFamily;
 use nix::errno::Errno;
 use sha2::{Digest, Sha256};
 
 use super::agent::INTERFACE;
+use super::forwarding::Needed;
 use super::lease::{self, Entry, Lease};
 use super::link::{self, Link, Peer};
 use super::netlink::Netlink;
@@ -26,6 +27,23 @@ use crate::egress::Around;
 
 /// The largest packet of a network whose host has no way out.
 const MTU: u32 = 1500;
+
+/// How long a bridge stays without a job. To make one and to remove one take the kernel 10 and 80 ms: who runs one job after
+/// the other waits for neither.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// The locks of a network: held by each job on it, with others; and by who keeps its bridge for the next one, alone.
+const JOBS: &str = "jobs";
+const KEEPER: &str = "keeper";
+
+/// What becomes of a bridge that is kept for the next job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Its keeper removes it.
+    Stays,
+    /// It is removed like any other.
+    Goes,
+}
 
 /// Where the networks of one folder of run state are kept.
 #[derive(Clone, Debug)]
@@ -70,7 +88,7 @@ impl Networks {
         // Under a lock of all networks: the last job of this one may be removing its folder right now.
         let lock_jobs = || {
             lease::folder(&folder)?;
-            let jobs = lock_file(&folder.join("jobs"))?;
+            let jobs = lock_file(&folder.join(JOBS))?;
             jobs.lock_shared().map(|()| jobs)
         };
 
@@ -103,7 +121,7 @@ impl Networks {
                     subnet.ok_or_else(|| format!("bridge {bridge}: it has lost its address"))?,
                 )
             }
-            None => self.make(&mut netlink, &bridge)?,
+            None => self.make(&mut netlink, &bridge, name.is_none())?,
         };
         Ok(Member {
             networks: self.clone(),
@@ -140,40 +158,37 @@ impl Networks {
     }
 
     /// Removes what dead runs have left, and bridges without a job; what could not be removed is said.
-    pub(crate) fn sweep(&self) -> Vec<String> {
+    pub(crate) fn sweep(&self, kept: Kept) -> Vec<String> {
         let mut left = Vec::new();
         for folder in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = folder.file_name();
             if let Some(bridge) = name.to_str().filter(|name| name.starts_with(host_rules::PREFIX)) {
-                left.extend(self.sweep_one(bridge, &folder.path()).err());
+                let cleared = clear(&folder.path()).and_then(|()| self.remove_unused(bridge, kept));
+                left.extend(cleared.err());
             }
         }
         left
     }
 
-    fn sweep_one(&self, bridge: &str, folder: &Path) -> Result<(), String> {
+    /// Removes a bridge that no job is on.
+    fn remove_unused(&self, bridge: &str, kept: Kept) -> Result<(), String> {
+        let folder = self.folder.join(bridge);
         let at = |error: io::Error| format!("{}: {error}", folder.display());
-        let mut netlink = Netlink::open().map_err(words)?;
-        for (lease, entry) in Lease::dead(folder) {
-            delete(&mut netlink, &entry.link)?;
-            lease.empty().map_err(at)?;
+        if is_held(&folder, JOBS).map_err(at)?
+            || kept == Kept::Stays && is_held(&folder, KEEPER).map_err(at)?
+        {
+            return Ok(());
         }
+        // In the order of those that join: one may have come in between, or another that removes.
         let all = lock_file(&self.folder.join("lock")).map_err(at)?;
-        let jobs = lock_file(&folder.join("jobs")).map_err(at)?;
-        if !try_alone(&jobs).map_err(at)? {
-            return Ok(());
-        }
-        drop(jobs);
-        // In the order of those that join; one may have come in between.
         all.lock().map_err(at)?;
-        let jobs = lock_file(&folder.join("jobs")).map_err(at)?;
-        if !try_alone(&jobs).map_err(at)? {
+        if is_held(&folder, JOBS).map_err(at)? {
             return Ok(());
         }
-        delete(&mut netlink, bridge)?;
+        delete(&mut Netlink::open().map_err(words)?, bridge)?;
         nft::load(&host_rules::no_table(bridge))?;
         // The folder's removal is the record of it.
-        fs::remove_dir_all(folder).map_err(at)?;
+        fs::remove_dir_all(&folder).map_err(at)?;
         let others = fs::read_dir(&self.folder).map_err(at)?.flatten();
         if others.filter(|entry| entry.path().is_dir()).count() == 0 {
             forwarding::turn_off(&self.forwarding()).map_err(at)?;
@@ -181,8 +196,34 @@ impl Networks {
         Ok(())
     }
 
+    /// Keeps an unused bridge for a while, then removes it. One process does that for all that have left meanwhile.
+    fn keep(&self, bridge: &str) -> Result<(), String> {
+        let folder = self.folder.join(bridge);
+        let at = |error: io::Error| format!("{}: {error}", folder.display());
+        let keeper = lock_file(&folder.join(KEEPER)).map_err(at)?;
+        let left = SystemTime::now();
+        keeper.set_modified(left).map_err(at)?;
+        match keeper.try_lock() {
+            Ok(()) => {}
+            // Its look at the jobs comes after it gives up this lock, and that after this job has left.
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(at(error)),
+        }
+        let mut since = left;
+        loop {
+            std::thread::sleep(KEPT);
+            let last = keeper.metadata().and_then(|seen| seen.modified()).map_err(at)?;
+            if last <= since {
+                break;
+            }
+            since = last;
+        }
+        drop(keeper);
+        self.remove_unused(bridge, Kept::Stays)
+    }
+
     /// Makes a bridge, with everything that belongs to it. What a dead run has left of one is removed first.
-    fn make(&self, netlink: &mut Netlink, bridge: &str) -> Result<(Link, Subnet), String> {
+    fn make(&self, netlink: &mut Netlink, bridge: &str, alone: bool) -> Result<(Link, Subnet), String> {
         delete(netlink, bridge)?;
         let of = |errno: Errno| format!("bridge {bridge}: {}", words(errno));
         let ipv4 = route::routes(netlink, AddressFamily::Inet).map_err(words)?;
@@ -195,6 +236,10 @@ impl Networks {
         let uplinks_v6 = ways_out(netlink, &ipv6)?;
         let mtu = uplinks.iter().chain(&uplinks_v6).map(|link| link.mtu).min();
 
+        let names: Vec<String> = uplinks.into_iter().map(|link| link.name).collect();
+        let forwarding = Needed::look(&self.forwarding(), &names, !uplinks_v6.is_empty());
+        let table = host_rules::table(bridge, subnet, alone, &forwarding.only_ours());
+        let rules = nft::start(nft::program().ok_or(nft::MISSING)?, &table)?;
         link::make_bridge(netlink, bridge, mtu.unwrap_or(MTU)).map_err(of)?;
         let link = link::find(netlink, bridge)
             .map_err(of)?
@@ -204,15 +249,14 @@ impl Networks {
         if route::has_ipv6() {
             sysctl::only_given_ipv6(bridge).map_err(setting)?;
         }
-        let names: Vec<String> = uplinks.into_iter().map(|link| link.name).collect();
-        let ours =
-            forwarding::turn_on(&self.forwarding(), &names, !uplinks_v6.is_empty()).map_err(setting)?;
-        nft::load(&host_rules::table(bridge, subnet, &ours))?;
         for (address, length) in subnet.addresses(GATEWAY) {
             if address.is_ipv4() || route::has_ipv6() {
                 route::add_address(netlink, link.index, address, length).map_err(of)?;
             }
         }
+        // Nothing is forwarded before the rules say what.
+        rules.finish()?;
+        forwarding.turn_on(&self.forwarding()).map_err(setting)?;
         link::up(netlink, bridge).map_err(of)?;
         Ok((link, subnet))
     }
@@ -295,18 +339,28 @@ impl Member {
         lease::living(&self.networks.folder.join(&self.bridge.name))
     }
 
-    /// Removes the job's port, then the bridge if it was the last one.
+    /// Removes the job's port; the bridge too if no job needs it in the next second.
     ///
     /// # Errors
     /// What could not be removed; a sweep finds it later.
     pub(crate) fn leave(self) -> Result<(), String> {
-        let mut netlink = Netlink::open().map_err(words)?;
-        delete(&mut netlink, &self.port)?;
+        delete(&mut Netlink::open().map_err(words)?, &self.port)?;
         self.lease.empty().map_err(|error| error.to_string())?;
         drop(self._jobs);
-        let folder = self.networks.folder.join(&self.bridge.name);
-        self.networks.sweep_one(&self.bridge.name, &folder)
+        self.networks.keep(&self.bridge.name)
     }
+}
+
+/// Removes what the dead runs of a network have left.
+fn clear(folder: &Path) -> Result<(), String> {
+    let mut netlink = Netlink::open().map_err(words)?;
+    for (lease, entry) in Lease::dead(folder) {
+        delete(&mut netlink, &entry.link)?;
+        lease
+            .empty()
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    Ok(())
 }
 
 /// The links by which packets for anywhere leave.
@@ -347,10 +401,15 @@ fn lock_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn try_alone(file: &File) -> io::Result<bool> {
+/// Whether somebody holds a lock of the network of this folder; a folder that somebody has removed counts as well.
+fn is_held(folder: &Path, name: &str) -> io::Result<bool> {
+    let file = match lock_file(&folder.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        file => file?,
+    };
     match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }

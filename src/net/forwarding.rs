@@ -10,49 +10,61 @@ use super::sysctl;
 /// What was turned on, by the setting's path below `/proc/sys/net`, and what it was before.
 type Turned = BTreeMap<String, String>;
 
-/// Turns on what a new bridge needs: forwarding on the links `uplinks_v4`, and for IPv6, which knows only all links, on all
-/// of them when `ipv6`. What it was is written to `file` first. Answers the protocols that are forwarded for us alone.
-///
-/// # Errors
-/// That of a setting or of the file.
-pub(super) fn turn_on(file: &Path, uplinks_v4: &[String], ipv6: bool) -> io::Result<Vec<&'static str>> {
-    let mut wanted = Vec::new();
-    if sysctl::get("ipv4/ip_forward").as_deref() == Some("0") {
-        wanted.extend(
-            uplinks_v4
-                .iter()
-                .map(|link| (format!("ipv4/conf/{link}/forwarding"), "1")),
-        );
-    }
-    if ipv6 && sysctl::get("ipv6/conf/all/forwarding").as_deref() == Some("0") {
-        // A host that forwards ignores its own router's advertisements unless it is told not to
-        // (Documentation/networking/ip-sysctl.rst, accept_ra); it would lose its default route.
-        for link in sysctl::links("ipv6/conf") {
-            let name = format!("ipv6/conf/{link}/accept_ra");
-            if sysctl::get(&name).as_deref() == Some("1") {
-                wanted.push((name, "2"));
+/// What a new bridge needs of the host.
+pub(super) struct Needed {
+    settings: Vec<(String, &'static str)>,
+    turned: Turned,
+}
+
+impl Needed {
+    /// Forwarding on the links `uplinks_v4`, and for IPv6, which knows only all links, on all of them when `ipv6`. What was
+    /// turned on before is in `file`.
+    pub(super) fn look(file: &Path, uplinks_v4: &[String], ipv6: bool) -> Needed {
+        let is_off = |name: &str| sysctl::get(name).as_deref() == Some("0");
+        let mut settings = Vec::new();
+        if is_off("ipv4/ip_forward") {
+            let forwarding = |link: &String| (format!("ipv4/conf/{link}/forwarding"), "1");
+            settings.extend(uplinks_v4.iter().map(forwarding));
+        }
+        if ipv6 && is_off("ipv6/conf/all/forwarding") {
+            // A host that forwards ignores its own router's advertisements unless it is told not to
+            // (Documentation/networking/ip-sysctl.rst, accept_ra); it would lose its default route.
+            let accepts = |name: &String| sysctl::get(name).as_deref() == Some("1");
+            let links = sysctl::links("ipv6/conf").into_iter();
+            let names = links
+                .map(|link| format!("ipv6/conf/{link}/accept_ra"))
+                .filter(accepts);
+            settings.extend(names.map(|name| (name, "2")));
+            settings.push(("ipv6/conf/all/forwarding".to_owned(), "1"));
+        }
+        let mut turned = read(file);
+        for (name, value) in &settings {
+            let before = sysctl::get(name).unwrap_or_default();
+            if before != *value {
+                turned.entry(name.clone()).or_insert(before);
             }
         }
-        wanted.push(("ipv6/conf/all/forwarding".to_owned(), "1"));
+        Needed { settings, turned }
     }
-    let mut turned = read(file);
-    for (name, value) in &wanted {
-        let before = sysctl::get(name).unwrap_or_default();
-        if before != *value {
-            turned.entry(name.clone()).or_insert(before);
+
+    /// The protocols that are forwarded for us alone: nothing of others may pass.
+    pub(super) fn only_ours(&self) -> Vec<&'static str> {
+        let ours = |protocol: &&str| self.turned.keys().any(|name| name.starts_with(protocol));
+        ["ipv4", "ipv6"].into_iter().filter(ours).collect()
+    }
+
+    /// Turns it on; what it was is written to `file` first.
+    ///
+    /// # Errors
+    /// That of a setting or of the file.
+    pub(super) fn turn_on(&self, file: &Path) -> io::Result<()> {
+        if !self.turned.is_empty() {
+            fs::write(file, serde_json::to_string(&self.turned)?)?;
         }
+        self.settings
+            .iter()
+            .try_for_each(|(name, value)| sysctl::set(name, value))
     }
-    if !turned.is_empty() {
-        fs::write(file, serde_json::to_string(&turned)?)?;
-    }
-    for (name, value) in &wanted {
-        sysctl::set(name, value)?;
-    }
-    let ours = |protocol: &&str| turned.keys().any(|name| name.starts_with(protocol));
-    Ok(["ipv4", "ipv6"]
-        .into_iter()
-        .filter(|protocol| ours(protocol))
-        .collect())
 }
 
 /// Sets everything back to what it was. A link that has gone meanwhile has no setting any more.

@@ -9,9 +9,10 @@ use super::subnet::{GATEWAY, LENGTH_V6, Subnet};
 /// What the names of all our bridges begin with.
 pub(super) const PREFIX: &str = "rf-";
 
-/// The table of `bridge`. The host forwards nothing for others where forwarding was turned on for us alone: `only_ours`
+/// The table of `bridge`, whose ports are `alone` or reach each other: a kernel with br_netfilter asks these hooks about what
+/// passes from port to port as well. The host forwards nothing for others where forwarding was turned on for us alone: `only_ours`
 /// names its protocols, `ipv4` and `ipv6`.
-pub(super) fn table(bridge: &str, subnet: Subnet, only_ours: &[&str]) -> String {
+pub(super) fn table(bridge: &str, subnet: Subnet, alone: bool, only_ours: &[&str]) -> String {
     let v6 = format!("{}/{LENGTH_V6}", subnet.v6(0));
     let others: String = only_ours
         .iter()
@@ -19,6 +20,10 @@ pub(super) fn table(bridge: &str, subnet: Subnet, only_ours: &[&str]) -> String 
             format!("    meta nfproto {protocol} iifname != \"{PREFIX}*\" oifname != \"{PREFIX}*\" drop\n")
         })
         .collect();
+    let among = match alone {
+        true => String::new(),
+        false => format!("    iifname \"{bridge}\" oifname \"{bridge}\" accept\n"),
+    };
     let refuse = "reject with icmpx admin-prohibited";
     let gateway = subnet.v4(GATEWAY);
     format!(
@@ -28,7 +33,7 @@ table inet {bridge} {{
   comment \"ringfence: jobs on {subnet} and {v6}, host {gateway}\"
   chain forward {{
     type filter hook forward priority filter; policy accept;
-    oifname \"{bridge}\" ct state established,related accept
+{among}    oifname \"{bridge}\" ct state established,related accept
     oifname \"{bridge}\" {refuse}
 {others}    iifname != \"{bridge}\" return
     meta nfproto ipv4 ip saddr != {subnet} drop
@@ -66,6 +71,6 @@ mod tests {
     #[test]
     fn a_table_says_all_that_a_job_may_not() {
         let subnet = Subnet::of(std::net::Ipv4Addr::new(10, 213, 7, 0));
-        insta::assert_snapshot!(table("rf-0123abcd", subnet, &["ipv4"]));
+        insta::assert_snapshot!(table("rf-0123abcd", subnet, false, &["ipv4"]));
     }
 }

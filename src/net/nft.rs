@@ -1,8 +1,8 @@
 //! One transaction of nftables: `nft -f -` (nft(8)).
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::trusted;
 
@@ -26,8 +26,19 @@ pub(super) fn load(text: &str) -> Result<(), String> {
 }
 
 /// The same by a program that was found before: in a user namespace nothing looks like root's.
-pub(super) fn run(program: &Path, text: &str) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", program.display());
+pub(super) fn run(program: &'static Path, text: &str) -> Result<(), String> {
+    start(program, text)?.finish()
+}
+
+/// A transaction under way.
+pub(super) struct Loading {
+    program: &'static Path,
+    child: Child,
+    written: io::Result<()>,
+}
+
+/// Starts a transaction, so that something else can be done meanwhile: half of its time nft takes to start.
+pub(super) fn start(program: &'static Path, text: &str) -> Result<Loading, String> {
     let mut child = Command::new(program)
         .args(["-f", "-"])
         .env_clear()
@@ -35,17 +46,34 @@ pub(super) fn run(program: &Path, text: &str) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(failed)?;
-    // One that ends early has said why, which comes below.
-    let written = child
-        .stdin
-        .take()
-        .map(|mut input| input.write_all(text.as_bytes()));
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() {
-        return written.transpose().map(drop).map_err(failed);
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    let input = child.stdin.take();
+    Ok(Loading {
+        program,
+        child,
+        // One that ends early has said why, which is read at the end.
+        written: input.map_or(Ok(()), |mut input| input.write_all(text.as_bytes())),
+    })
+}
+
+impl Loading {
+    /// Waits until it is done.
+    ///
+    /// # Errors
+    /// nft's first words.
+    pub(super) fn finish(self) -> Result<(), String> {
+        let Loading {
+            program,
+            child,
+            written,
+        } = self;
+        let failed = |error: io::Error| format!("{}: {error}", program.display());
+        let output = child.wait_with_output().map_err(failed)?;
+        if output.status.success() {
+            return written.map_err(failed);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().next().unwrap_or("it says nothing");
+        Err(format!("nft: {}", line.trim()))
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let line = said.lines().next().unwrap_or("it says nothing");
-    Err(format!("nft: {}", line.trim()))
 }
