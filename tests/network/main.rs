@@ -1,0 +1,40 @@
+//! Jobs on networks of their own, in a host and an internet that the tests make: never on the machine's own interfaces.
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "tests/launch uses the rest")]
+mod support;
+
+mod kills;
+mod ports;
+mod reach;
+mod world;
+
+use support::{Caller, Ran, Test};
+
+/// Why no networks can be made here, if so.
+fn missing() -> Option<&'static str> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("only root makes network namespaces without others");
+    }
+    let programs = [
+        ("/usr/sbin/nft", "nft is not installed"),
+        ("/usr/bin/pasta", "pasta is not installed"),
+    ];
+    let absent = programs
+        .iter()
+        .find(|(path, _)| !std::path::Path::new(path).exists());
+    absent.map(|(_, reason)| *reason)
+}
+
+/// Runs a job as each of these; what outlives a launcher, which leaves the network for it, is waited for.
+#[track_caller]
+fn each(callers: &[Caller], test: &Test, look: impl Fn(&Ran)) {
+    for caller in support::callers(Some(callers)) {
+        let live = test
+            .start(caller)
+            .unwrap_or_else(|reason| panic!("{caller:?}: {reason}"));
+        let (ran, room) = live.end_of_all();
+        room.check(&format!("{caller:?}: {}", ran.stderr));
+        look(&ran);
+    }
+}

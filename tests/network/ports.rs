@@ -1,0 +1,159 @@
+//! Published ports.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::support::{Caller, Live, PATIENCE, Test, skip};
+use crate::world::{HOST, World};
+use crate::{each, missing};
+
+/// A server that gives back what it gets in capitals, by TCP on port 80 and by UDP on 5353, and ends when it was told `end`.
+const SERVER: &str = r#"
+import socket, threading
+def datagrams():
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.bind(("0.0.0.0", 5353))
+    while True:
+        data, caller = udp.recvfrom(65535)
+        udp.sendto(data.upper(), caller)
+threading.Thread(target=datagrams, daemon=True).start()
+tcp = socket.create_server(("0.0.0.0", 80))
+while True:
+    caller, _ = tcp.accept()
+    data = b""
+    while piece := caller.recv(65536):
+        data += piece
+    caller.sendall(data.upper())
+    caller.close()
+    if data == b"end":
+        break
+"#;
+
+fn server(lines: &str) -> Test {
+    Test::command(&["python3", "-c", SERVER])
+        .with("network.mode = \"bridge\"")
+        .with(lines)
+}
+
+/// Asks by TCP; where nothing listens yet inside, again.
+fn ask(at: &str, words: &[u8]) -> Vec<u8> {
+    let started = std::time::Instant::now();
+    loop {
+        let mut heard = Vec::new();
+        if let Ok(mut stream) = TcpStream::connect(at) {
+            let asked = stream
+                .write_all(words)
+                .and_then(|()| stream.shutdown(Shutdown::Write));
+            asked.and_then(|()| stream.read_to_end(&mut heard)).ok();
+        }
+        if !heard.is_empty() {
+            return heard;
+        }
+        assert!(started.elapsed() < PATIENCE, "{at} does not answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ask_udp(at: &str, words: &[u8]) -> Vec<u8> {
+    let socket = UdpSocket::bind(if at.starts_with('[') {
+        "[::1]:0"
+    } else {
+        "0.0.0.0:0"
+    })
+    .unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut heard = [0; 65536];
+    for _ in 0..600 {
+        socket.send_to(words, at).unwrap();
+        if let Ok(length) = socket.recv(&mut heard) {
+            return heard[..length].to_vec();
+        }
+    }
+    panic!("{at} does not answer");
+}
+
+#[test]
+fn a_published_port_leads_inside() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let lines = "network.publish.\"127.0.0.1:8080\" = { to = 80 }\n\
+                 network.publish.\"[::1]:8080\" = { to = 80 }\n\
+                 network.publish.\"0.0.0.0:9000-9001\" = { to = 79 }\n\
+                 network.publish.\"[::1]:8053\" = { to = 5353, protocol = \"udp\" }";
+    for caller in crate::support::callers(Some(&[Caller::Root, Caller::User])) {
+        let live = server(lines).report().start(caller).unwrap();
+        assert_eq!(ask("127.0.0.1:8080", b"one"), b"ONE");
+        assert_eq!(ask("[::1]:8080", b"two"), b"TWO");
+        assert_eq!(ask(&format!("{HOST}:9001"), b"three"), b"THREE");
+        assert_eq!(ask_udp("[::1]:8053", b"four"), b"FOUR");
+        let much = vec![b'x'; 4 << 20];
+        assert_eq!(ask("127.0.0.1:8080", &much).len(), much.len());
+        // What it wrote last, before it ended, is delivered too.
+        assert_eq!(ask("127.0.0.1:8080", b"end"), b"END");
+        let (ran, room) = live.end_of_all();
+        assert_eq!((ran.status, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
+        assert_eq!(
+            ran.value("/published")[1],
+            serde_json::json!({ "address": "0.0.0.0", "port": 9001, "protocol": "tcp", "to": 80 }),
+        );
+        drop(room);
+        world.settle("a job that published");
+    }
+}
+
+#[test]
+fn a_port_that_was_chosen_is_told() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let err = std::env::temp_dir().join(format!("rf-chosen-{}", std::process::id()));
+    let stderr = std::fs::File::create(&err).unwrap();
+    let test = server("network.publish.\"127.0.0.1:0\" = { to = 80 }").report();
+    let mut live = test
+        .start_with(Caller::Root, [Stdio::null(), Stdio::null(), stderr.into()])
+        .unwrap();
+    let said = |_: &Live| std::fs::read_to_string(&err).is_ok_and(|text| text.contains(" inside)\n"));
+    live.wait_until("the port is told", said);
+    let text = std::fs::read_to_string(&err).unwrap();
+    let at = text
+        .strip_prefix("ringfence: published: ")
+        .and_then(|rest| rest.strip_suffix(" (tcp, to 80 inside)\n"));
+    let at = at.unwrap_or_else(|| panic!("{text}")).to_owned();
+    assert_eq!(ask(&at, b"end"), b"END");
+    let (ran, _) = live.end_of_all();
+    assert_eq!(format!("127.0.0.1:{}", ran.value("/published/0/port")), at);
+    std::fs::remove_file(err).unwrap();
+    world.settle("a job that published");
+}
+
+#[test]
+fn a_port_that_is_taken_ends_the_run_before_the_job_starts() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let taken = TcpListener::bind("127.0.0.1:8080").unwrap();
+    let test = Test::sh("echo started")
+        .with("network.mode = \"bridge\"")
+        .with("network.publish.\"127.0.0.1:8080\".to = 80");
+    each(&[Caller::Root, Caller::User], &test, |ran| {
+        let (number, total) = if ran.caller == Caller::Root {
+            (3, 7)
+        } else {
+            (2, 6)
+        };
+        let wanted = format!(
+            "ringfence: network step {number} of {total}: publish 127.0.0.1:8080 (tcp, to 80 inside): port 8080: address already in \
+             use (ringfence.toml:5:39)\n"
+        );
+        assert!(ran.stderr.ends_with(&wanted), "{}", ran.stderr);
+        assert_eq!((ran.status, ran.stdout.as_str()), (125, ""));
+    });
+    drop(taken);
+    world.settle("jobs that were refused");
+}

@@ -1,0 +1,214 @@
+//! What a job on a bridge reaches, and what it does not.
+
+use crate::support::{Caller, Test, skip};
+use crate::world::{FAR, FAR_V6, HOST, HOST_V6, MTU, World, ip, output, serve};
+use crate::{each, missing};
+
+const ALL: [Caller; 3] = [Caller::Root, Caller::User, Caller::UserWithIds];
+
+fn bridge(script: &str) -> Test {
+    Test::command(&["bash", "-c", script]).with("network.mode = \"bridge\"")
+}
+
+#[test]
+fn a_job_reaches_the_internet_as_the_host() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    world.there(|| serve(80));
+    let script = format!("for to in {FAR} {FAR_V6}; do exec 3<>/dev/tcp/$to/80; head -n1 <&3; done");
+    each(&ALL, &bridge(&script), |ran| {
+        assert_eq!(
+            ran.stdout,
+            format!("{HOST}\n{HOST_V6}\n"),
+            "{:?}: {}",
+            ran.caller,
+            ran.stderr
+        );
+    });
+    world.settle("jobs that ended");
+}
+
+#[test]
+fn a_job_has_an_address_of_each_kind_and_packets_of_the_uplinks_size() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let script = "ip -o -4 addr show dev eth0 | grep -o '10.213.[0-9]*.[0-9]*/24'; \
+                  ip -o -6 addr show dev eth0 | grep -o 'fd72:696e:6766:[0-9a-f]*::[0-9a-f]*/64'; \
+                  ip -o -6 addr show dev eth0 | wc -l; cat /sys/class/net/eth0/mtu; \
+                  cat /proc/sys/net/ipv6/conf/eth0/accept_ra; grep nameserver /etc/resolv.conf";
+    each(&ALL, &bridge(script).with("sys = \"read-only\""), |ran| {
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        let [v4, v6, count, mtu, advertised, nameserver] = lines.as_slice() else {
+            panic!("{:?}: {}{}", ran.caller, ran.stdout, ran.stderr);
+        };
+        assert!(
+            v4.starts_with("10.213.") && v6.starts_with("fd72:"),
+            "{}",
+            ran.stdout
+        );
+        // What goes through pasta is cut there.
+        let wanted = if ran.caller == Caller::Root { MTU } else { 65520 };
+        assert_eq!(
+            (*count, *mtu, *advertised),
+            ("1", wanted.to_string().as_str(), "0")
+        );
+        assert_eq!(*nameserver, "nameserver 127.0.0.11");
+    });
+    world.settle("jobs that ended");
+}
+
+#[test]
+fn the_host_and_the_clouds_metadata_are_refused_at_once() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    serve(80);
+    world.there(|| {
+        ip("addr add 169.254.169.254/32 dev lo");
+        serve(80);
+    });
+    ip("route add 169.254.169.254 via 198.51.100.1");
+    // The shell says why: refused, or prohibited; what says nothing is ended by the clock.
+    let script = format!(
+        "gateway=$(ip route show default | cut -d' ' -f3)\n\
+         for to in {HOST} {HOST_V6} $gateway 169.254.169.254; do\n\
+           timeout 5 bash -c \"exec 3<>/dev/tcp/$to/80 && head -n1 <&3\" 2>/dev/null; echo $?\n\
+         done"
+    );
+    each(&ALL, &bridge(&script), |ran| {
+        assert_eq!(ran.stdout, "1\n1\n1\n1\n", "{:?}: {}", ran.caller, ran.stderr);
+    });
+    world.settle("jobs that ended");
+}
+
+#[test]
+fn jobs_see_each_other_on_a_network_that_they_name_and_on_no_other() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let server = "ip -o -4 addr show dev eth0 | grep -o '10.213.[0-9]*.[0-9]*' | head -n1 > /out/address.new\n\
+                  mv /out/address.new /out/address; exec python3 -m http.server 80 >/dev/null 2>&1";
+    for (name, tries, seen) in [("network.name = \"lab\"", 100, "0\n"), ("", 2, "1\n")] {
+        let of = |script: &str| {
+            bridge(script)
+                .with(name)
+                .with("mounts.\"/out\" = { bind = \"out\", access = \"rw\" }")
+        };
+        let out = |folder: &std::path::Path| std::fs::create_dir(folder.join("out")).unwrap();
+        let mut live = of(server).setup(out).start(Caller::Root).unwrap();
+        live.wait_for_file("out/address");
+        let address = std::fs::read_to_string(live.folder().join("out/address")).unwrap();
+        let run = live.folder().join("run").display().to_string();
+        let script = format!(
+            "for i in $(seq {tries}); do timeout 5 bash -c 'exec 3<>/dev/tcp/{0}/80' 2>/dev/null && exit; sleep 0.1; done; exit 1",
+            address.trim()
+        );
+        // The same run state: the same networks.
+        let client = bridge(&format!("({script}); echo $?"))
+            .with(name)
+            .env("RINGFENCE_RUN", &run);
+        each(&[Caller::Root], &client, |ran| {
+            assert_eq!(ran.stdout, seen, "{name}: {}", ran.stderr)
+        });
+        live.signal(nix::sys::signal::Signal::SIGTERM);
+        let (_, room) = live.end_of_all();
+        drop(room);
+        world.settle("jobs that ended");
+    }
+}
+
+#[test]
+fn a_pool_that_the_host_uses_is_named() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    ip("route add 10.64.0.0/10 via 198.51.100.1");
+    let config = |folder: &std::path::Path| {
+        std::fs::write(folder.join("config.toml"), "[network]\npool = \"10.64.8.0/22\"\n").unwrap();
+    };
+    each(
+        &[Caller::Root, Caller::User],
+        &bridge("true").setup(config),
+        |ran| {
+            let step = match ran.caller {
+                Caller::Root => "1 of 6: join the network of jobs that name none",
+                _ => "1 of 5: eth0 (by pasta: the job's connections are the caller's)",
+            };
+            let wanted = format!(
+                "ringfence: network step {step}: all of the pool 10.64.8.0/22 is in use on this host, for one by its route to \
+             10.64.0.0/10; set another `pool` in `[network]` of config.toml"
+            );
+            assert!(ran.stderr.contains(&wanted), "{}", ran.stderr);
+            assert_eq!(ran.status, 125);
+        },
+    );
+    world.settle("jobs that were refused");
+}
+
+#[test]
+fn jobs_that_start_at_once_have_addresses_of_their_own() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    const JOBS: usize = 20;
+    let world = World::new();
+    let script = "ip -o -4 addr show dev eth0 | grep -o '10.213.[0-9]*.[0-9]*' | head -n1; read wait";
+    let test = bridge(script);
+    let first = test.start(Caller::Root).unwrap();
+    let run = first.folder().join("run").display().to_string();
+    let test = test.env("RINGFENCE_RUN", &run);
+    let others: Vec<_> = (1..JOBS).map(|_| test.start(Caller::Root).unwrap()).collect();
+    let mut addresses = std::collections::BTreeSet::new();
+    for live in others.into_iter().chain([first]) {
+        let (ran, _) = live.end_of_all();
+        assert!(ran.stdout.starts_with("10.213."), "{}", ran.stderr);
+        addresses.insert(ran.stdout);
+    }
+    // All of them may have had one after the other; not more than there are.
+    assert!(addresses.len() <= JOBS, "{addresses:?}");
+    world.settle("jobs that ended");
+}
+
+#[test]
+fn forwarding_is_off_again_after_the_last_job() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let settings = || {
+        output(
+            "sysctl",
+            &[
+                "net.ipv4.conf.up0.forwarding",
+                "net.ipv6.conf.all.forwarding",
+                "net.ipv6.conf.up0.accept_ra",
+            ],
+        )
+    };
+    let before = settings();
+    assert!(before.contains("net.ipv4.conf.up0.forwarding = 0"), "{before}");
+    let during = |live: &crate::support::Live| {
+        settings().contains("net.ipv6.conf.all.forwarding = 1") && live.folder().exists()
+    };
+    let mut live = bridge("read wait").start_with(Caller::Root, streams()).unwrap();
+    live.wait_until("forwarding is on", during);
+    live.signal(nix::sys::signal::Signal::SIGTERM);
+    live.end_of_all();
+    world.settle("a job that ended");
+    assert_eq!(settings(), before);
+}
+
+/// A job that reads waits for ever.
+fn streams() -> [std::process::Stdio; 3] {
+    use std::process::Stdio;
+    let (reader, writer) = std::io::pipe().unwrap();
+    std::mem::forget(writer);
+    [reader.into(), Stdio::piped(), Stdio::piped()]
+}
