@@ -6,7 +6,7 @@ use std::{fs, io};
 use super::error::{io_words, words};
 use crate::egress::{Around, Egress, Policy};
 use crate::net::agent::Namespaces;
-use crate::net::resolver::{Resolver, Upstream};
+use crate::net::resolver::{Jobs, Resolver, Upstream};
 
 /// Which servers the host asks for names (resolv.conf(5)).
 const RESOLV: &str = "/etc/resolv.conf";
@@ -15,6 +15,7 @@ const RESOLV: &str = "/etc/resolv.conf";
 pub(super) fn resolver(
     egress: &Egress,
     around: &Around,
+    jobs: Jobs,
     sockets: Vec<OwnedFd>,
     namespaces: &Namespaces,
 ) -> Result<Resolver, String> {
@@ -24,5 +25,5 @@ pub(super) fn resolver(
     };
     let upstream = Upstream::from_resolv_conf(&servers);
     let policy = Policy::new(egress, around);
-    Resolver::start(sockets, namespaces.user(), policy, upstream).map_err(words)
+    Resolver::start(sockets, namespaces.user(), policy, upstream, jobs).map_err(words)
 }

@@ -15,7 +15,7 @@ use crate::net::connections::Connections;
 use crate::net::nft;
 use crate::net::pasta::{self, Pasta};
 use crate::net::publish::{Door, Porter};
-use crate::net::resolver::{self, Resolver};
+use crate::net::resolver::{self, Jobs, Resolver};
 use crate::plan::NetworkStep;
 use crate::profile::Protocol;
 use crate::report::channel::Channel;
@@ -92,8 +92,12 @@ impl Running {
             None => LaunchError::setup("in the job's network", failure.cause),
         })?;
         if let Some(index) = steps.iter().position(|step| *step == NetworkStep::Resolver) {
+            let jobs = match steps.contains(&NetworkStep::Port { alone: false }) {
+                true => Jobs::Named,
+                false => Jobs::Alone,
+            };
             let egress = self.prepared.plan.egress().unwrap_or(Egress::Listed(Vec::new()));
-            let resolver = names::resolver(&egress, &self.reach.around, sockets, namespaces);
+            let resolver = names::resolver(&egress, &self.reach.around, jobs, sockets, namespaces);
             self.reach.resolver = Some(resolver.map_err(|cause| failed(index, cause))?);
         }
         let doors = std::mem::take(&mut self.reach.doors);
@@ -172,6 +176,25 @@ impl Running {
 }
 
 impl Reach {
+    /// Readable when the resolver asks for a job's name.
+    pub(super) fn question(&self) -> Option<BorrowedFd<'_>> {
+        self.resolver
+            .as_ref()
+            .map(|resolver| resolver.directory().as_fd())
+    }
+
+    /// Tells the resolver where the jobs of a name are.
+    pub(super) fn tell(&self) {
+        let (Some(member), Some(resolver)) = (&self.member, &self.resolver) else {
+            return;
+        };
+        resolver.directory().answer(|name| {
+            let called = member.jobs().into_iter().filter(|(_, entry)| entry.job == name);
+            let addresses = called.flat_map(|(number, _)| member.subnet().addresses(number));
+            addresses.map(|(address, _)| address).collect()
+        });
+    }
+
     /// What the job has tried to reach; none for a job without rules. Its resolver ends.
     ///
     /// # Errors

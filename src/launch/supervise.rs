@@ -137,6 +137,8 @@ impl Running {
                 numbers.push(number);
             }
         }
+        let question = self.reach.question();
+        watched.extend(question.map(|question| PollFd::new(question, PollFlags::POLLIN)));
         watched.extend(end.map(|end| PollFd::new(end, PollFlags::POLLIN)));
         // One more millisecond than is left, or the loop would turn in place during the last one.
         let timeout = deadline.map_or(PollTimeout::NONE, |at| {
@@ -149,6 +151,9 @@ impl Running {
             std::thread::sleep(Duration::from_millis(1));
         }
         let happened = |index: usize| watched[index].revents().is_some_and(|events| !events.is_empty());
+        if question.is_some() && happened(1 + numbers.len()) {
+            self.reach.tell();
+        }
         let pumps = numbers
             .iter()
             .enumerate()

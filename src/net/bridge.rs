@@ -334,7 +334,6 @@ impl Member {
     }
 
     /// The jobs on this network now, this one among them.
-    #[expect(dead_code, reason = "names come with the resolver")]
     pub(crate) fn jobs(&self) -> Vec<(Number, Entry)> {
         lease::living(&self.networks.folder.join(&self.bridge.name))
     }

@@ -7,6 +7,7 @@ pub(crate) mod agent;
 pub(crate) mod around;
 pub(crate) mod bridge;
 pub(crate) mod connections;
+pub(crate) mod directory;
 mod forwarding;
 mod host_rules;
 mod lease;

@@ -144,6 +144,25 @@ impl Query {
         build().unwrap_or_else(|_| self.empty(Rcode::SERVFAIL))
     }
 
+    /// The answer with those of these addresses that it asks for, which are nobody's to know but ours.
+    pub(super) fn local(&self, addresses: &[IpAddr], lifetime: Duration, over: Transport) -> Vec<u8> {
+        let asked = |address: &&IpAddr| match self.question.qtype() {
+            Rtype::A => address.is_ipv4(),
+            Rtype::AAAA => address.is_ipv6(),
+            _ => false,
+        };
+        let found = addresses.iter().filter(asked);
+        let found: Vec<(IpAddr, Duration)> = found.map(|address| (*address, lifetime)).collect();
+        let build = || -> Result<Vec<u8>, PushError> {
+            let mut answer = self.start(Rcode::NOERROR)?;
+            let owner: Name<Vec<u8>> = self.question.qname().to_name();
+            let whole = self.push_addresses(&mut answer, &owner, &found, over)?;
+            answer.header_mut().set_tc(!whole);
+            self.finish(answer)
+        };
+        build().unwrap_or_else(|_| self.empty(Rcode::SERVFAIL))
+    }
+
     /// Adds the records as far as they fit; whether all have.
     fn push(
         &self,
@@ -166,6 +185,16 @@ impl Query {
             answer.push((&at, alias.ttl(), Cname::new(&next)))?;
             at = next;
         }
+        self.push_addresses(answer, &at, addresses, over)
+    }
+
+    fn push_addresses(
+        &self,
+        answer: &mut AnswerBuilder<Vec<u8>>,
+        at: &Name<Vec<u8>>,
+        addresses: &[(IpAddr, Duration)],
+        over: Transport,
+    ) -> Result<bool, PushError> {
         let room = match over {
             Transport::Tcp => usize::from(u16::MAX),
             Transport::Udp => self.udp_size(),
@@ -177,8 +206,8 @@ impl Query {
             }
             let ttl = Ttl::from_duration_lossy(*lifetime);
             match address {
-                IpAddr::V4(address) => answer.push((&at, ttl, A::new(*address)))?,
-                IpAddr::V6(address) => answer.push((&at, ttl, Aaaa::new(*address)))?,
+                IpAddr::V4(address) => answer.push((at, ttl, A::new(*address)))?,
+                IpAddr::V6(address) => answer.push((at, ttl, Aaaa::new(*address)))?,
             }
         }
         Ok(true)

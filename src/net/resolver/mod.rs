@@ -14,8 +14,9 @@ use std::time::Duration;
 use domain::base::iana::Rcode;
 
 use self::message::{Query, Transport, Wrong};
-pub(crate) use self::serve::{Resolver, open};
+pub(crate) use self::serve::{Jobs, Resolver, open};
 pub(crate) use self::upstream::Upstream;
+use super::directory::Inquirer;
 use super::lookups::Lookups;
 use super::sets::Sets;
 use crate::egress::{Answer, Policy};
@@ -26,10 +27,15 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The longest that an address stays open without being asked for again (RFC 8767, section 4, bounds times to live so).
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// For how long a job is where it was: another may have its address after it.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// Everything that an answer depends on.
 struct Desk {
     policy: Policy,
     upstream: Upstream,
+    /// Who knows the names of jobs, where there are any.
+    jobs: Option<Mutex<Inquirer>>,
     sets: Mutex<Sets>,
     lookups: Mutex<Lookups>,
 }
@@ -46,6 +52,10 @@ impl Desk {
     }
 
     fn resolve(&self, query: &Query, over: Transport) -> Vec<u8> {
+        if let Some(jobs) = self.jobs_called(&query.name) {
+            self.remember(|lookups| lookups.answered(&query.name, jobs.iter().copied()));
+            return query.local(&jobs, MOMENT, over);
+        }
         let ways = match self.policy.of_name(&query.name) {
             Answer::Open => Vec::new(),
             Answer::Listed(ways) => ways,
@@ -84,6 +94,13 @@ impl Desk {
             Ok(()) => query.answer(&heard, &open, over),
             Err(_) => query.empty(Rcode::SERVFAIL),
         }
+    }
+
+    /// The addresses of the jobs of this name on the job's network, which hides any host of it; none without one.
+    fn jobs_called(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let inquirer = self.jobs.as_ref().filter(|_| !name.contains('.'))?;
+        let found = inquirer.lock().unwrap_or_else(PoisonError::into_inner).ask(name);
+        (!found.is_empty()).then_some(found)
     }
 
     fn remember(&self, what: impl FnOnce(&mut Lookups)) {

@@ -23,6 +23,7 @@ use super::upstream::{read_framed, write_framed};
 use super::{Desk, Upstream};
 use crate::egress::Policy;
 use crate::net::agent::ADMIN;
+use crate::net::directory::{self, Directory};
 use crate::net::lookups::Lookups;
 use crate::net::sets::{self, Sets, Tried};
 use crate::sys::{capability, fork, process};
@@ -48,11 +49,25 @@ const WORDS: u64 = 8 << 20;
 /// The user and group of nobody, and of nothing.
 const NOBODY: u32 = 65534;
 
+/// What the process keeps open besides its standard streams, and the first number above.
+const KEPT: usize = 5;
+const FREE: i32 = 3 + KEPT as i32;
+
+/// Whether the names of other jobs are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Jobs {
+    /// The job sees no others.
+    Alone,
+    /// Its network has a name: those on it are found by theirs.
+    Named,
+}
+
 /// What the launcher has of a resolver.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     pid: Pid,
     channel: UnixStream,
+    directory: Directory,
     sets: OwnedFd,
 }
 
@@ -78,17 +93,23 @@ impl Resolver {
         user: BorrowedFd<'_>,
         policy: Policy,
         upstream: Upstream,
+        jobs: Jobs,
     ) -> Result<Resolver, Errno> {
         let [udp, tcp, its_sets, our_sets] = <[OwnedFd; 4]>::try_from(sockets).map_err(|_| Errno::EBADF)?;
+        let (directory, inquirer) = directory::pair().map_err(|error| errno(&error))?;
         let (mut channel, theirs) = UnixStream::pair().map_err(|error| errno(&error))?;
         let pid = fork::run(|| {
-            let kept = [theirs.into(), udp, tcp, its_sets];
-            let Ok([channel, udp, tcp, sets]) = confined(kept, user) else {
+            let kept = [theirs.into(), udp, tcp, its_sets, inquirer.into()];
+            let Ok([channel, udp, tcp, sets, inquirer]) = confined(kept, user) else {
                 return 1;
             };
             let desk = Desk {
                 policy,
                 upstream,
+                jobs: match jobs {
+                    Jobs::Alone => None,
+                    Jobs::Named => Some(Mutex::new(inquirer.into())),
+                },
                 sets: Mutex::new(Sets::new(sets)),
                 lookups: Mutex::new(Lookups::default()),
             };
@@ -96,6 +117,7 @@ impl Resolver {
         })?;
         let resolver = Resolver {
             pid,
+            directory,
             channel: channel.try_clone().map_err(|error| errno(&error))?,
             sets: our_sets,
         };
@@ -107,6 +129,11 @@ impl Resolver {
                 Err(Errno::ECHILD)
             }
         }
+    }
+
+    /// Who it asks for the names of jobs: the launcher, by this.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Ends it without a word.
@@ -122,7 +149,9 @@ impl Resolver {
     /// When the kernel does not say it. What the resolver does not say is left out, and said to be.
     pub(crate) fn finish(self) -> Result<(Vec<Tried>, Lookups), Errno> {
         let said = self.last_words();
-        let Resolver { pid, channel, sets } = self;
+        let Resolver {
+            pid, channel, sets, ..
+        } = self;
         drop(channel);
         nix::sys::signal::kill(pid, Signal::SIGKILL).ok();
         process::wait(pid).ok();
@@ -140,7 +169,7 @@ impl Resolver {
 }
 
 /// Gives up everything but these descriptors and CAP_NET_ADMIN in the job's user namespace.
-fn confined(kept: [OwnedFd; 4], user: BorrowedFd<'_>) -> Result<[OwnedFd; 4], Errno> {
+fn confined(kept: [OwnedFd; KEPT], user: BorrowedFd<'_>) -> Result<[OwnedFd; KEPT], Errno> {
     let root = Uid::effective().is_root();
     setns(user, CloneFlags::CLONE_NEWUSER)?;
     let kept = keep(kept)?;
@@ -166,11 +195,11 @@ fn confined(kept: [OwnedFd; 4], user: BorrowedFd<'_>) -> Result<[OwnedFd; 4], Er
 }
 
 /// Keeps these descriptors under the numbers from 3, and closes all others; the standard streams lead nowhere.
-fn keep(kept: [OwnedFd; 4]) -> Result<[OwnedFd; 4], Errno> {
+fn keep(kept: [OwnedFd; KEPT]) -> Result<[OwnedFd; KEPT], Errno> {
     // Out of the way of the numbers that are assigned next.
     let mut high = Vec::with_capacity(kept.len());
     for fd in kept {
-        high.push(process::duplicate_above(fd.as_fd(), 7)?);
+        high.push(process::duplicate_above(fd.as_fd(), FREE)?);
     }
     let null = nix::fcntl::open(
         "/dev/null",
@@ -187,8 +216,8 @@ fn keep(kept: [OwnedFd; 4]) -> Result<[OwnedFd; 4], Errno> {
         low.push(process::duplicate_to(fd.as_fd(), number)?);
     }
     drop(high);
-    process::close_from(7)?;
-    <[OwnedFd; 4]>::try_from(low).map_err(|_| Errno::EBADF)
+    process::close_from(FREE.cast_unsigned())?;
+    <[OwnedFd; KEPT]>::try_from(low).map_err(|_| Errno::EBADF)
 }
 
 /// Answers until the launcher has nothing more to say, then says what is remembered.
