@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "tests/launch uses the rest")]
 mod support;
 
+mod egress;
 mod kills;
 mod ports;
 mod reach;
