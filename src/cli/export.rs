@@ -12,7 +12,7 @@ use super::image::{self, Found, Reach};
 use super::lock::Pins;
 use super::project::Project;
 use super::settings::Settings;
-use super::survey::{Survey, survey, values};
+use super::survey::{Asked, Survey, survey, values};
 use super::{print, say};
 use crate::export::{self, Exported, Place, Rootfs, Sandbox, Target, Values};
 use crate::image::{Source, flatten};
@@ -29,7 +29,7 @@ pub(super) fn export(args: &Args) -> Result<u8, Failure> {
     let project = Project::open(args.file.file.as_deref())?;
     let job = project.job(project.job_name(args.job.as_deref())?)?;
     let settings = Settings::load()?;
-    let Survey { facts, .. } = survey(&settings, Some((&project, std::slice::from_ref(&job))))?;
+    let Survey { facts, .. } = survey(&settings, Some((&project, Asked::by(&job))))?;
     // An engine that fetches the image itself needs no more of it than the lock's word.
     let reach = match target {
         Target::Docker | Target::Compose | Target::Kubernetes => Reach::Lock,

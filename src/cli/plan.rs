@@ -5,6 +5,8 @@ mod folder;
 use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::args::{Format, Plan as Args};
@@ -15,7 +17,7 @@ use super::lock::Pins;
 use super::print;
 use super::project::Project;
 use super::settings::Settings;
-use super::survey::survey;
+use super::survey::{Asked, survey};
 use crate::host::facts::Facts;
 use crate::plan::{self, Request};
 use crate::profile::{self, Explanation, Job, Resolver};
@@ -35,10 +37,20 @@ struct Cell {
     variant: Option<Project>,
 }
 
-/// A plan as it is printed, with the name of its file: `JOB` or `JOB@HOST`. Of ten thousand the texts alone are kept.
-struct Named {
-    name: String,
+/// Plans as they are printed, one below the other: of ten thousand the text alone is kept.
+#[derive(Default)]
+struct Sheets {
     text: String,
+    /// The name of each one's file, `JOB` or `JOB@HOST`, and where it stands.
+    named: Vec<(String, Range<usize>)>,
+}
+
+impl Sheets {
+    /// Each plan's name and text.
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let each = self.named.iter();
+        each.map(|(name, at)| (name.as_str(), &self.text[at.clone()]))
+    }
 }
 
 /// Plans what is asked for and prints, stores or compares it.
@@ -68,11 +80,7 @@ pub(super) fn plan(args: Args) -> Result<u8, Failure> {
         (Some(folder), _) => folder::write(folder, &plans),
         (None, Some(folder)) => folder::compare(folder, &plans),
         (None, None) => {
-            for (index, named) in plans.iter().enumerate() {
-                let gap = if index > 0 { "\n" } else { "" };
-                print(gap)?;
-                print(&named.text)?;
-            }
+            print(&plans.text)?;
             Ok(0)
         }
     }
@@ -100,7 +108,7 @@ fn cells(project: &Project) -> Vec<Cell> {
 }
 
 /// Every cell for every host; all refusals are said together.
-fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Vec<Named>, Failure> {
+fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Sheets, Failure> {
     let settings = Settings::load()?;
     let pins = Pins::of(project, false)?;
     let mut hosts = hosts(args, project)?;
@@ -110,9 +118,18 @@ fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Vec<Named>, F
             "{count} plans; at most {MOST} are made at once"
         )));
     }
-    let jobs = jobs(project, cells)?;
+    let mut resolver = Resolver::new(&project.manifest);
+    let mut resolve = |cell: &Cell| match &cell.variant {
+        Some(variant) => variant.job(&cell.job),
+        None => project.job_by(&mut resolver, &cell.job),
+    };
     if hosts.is_empty() {
-        hosts.push((None, survey(&settings, Some((project, &jobs)))?.facts));
+        // What all of them ask, at once. Of other hosts this one knows nothing.
+        let mut asked = Asked::default();
+        for cell in cells {
+            asked.add(&resolve(cell)?);
+        }
+        hosts.push((None, survey(&settings, Some((project, asked)))?.facts));
     }
     let request = Request {
         args: (!args.args.is_empty() && args.adhoc.image.is_none()).then(|| args.args.clone()),
@@ -126,10 +143,11 @@ fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Vec<Named>, F
         pins: pins.as_ref(),
         found: BTreeMap::new(),
     };
-    let mut plans = Vec::new();
+    let mut plans = Sheets::default();
     let mut names = BTreeSet::new();
     let mut refusals = Vec::new();
-    for (cell, job) in cells.iter().zip(&jobs) {
+    for cell in cells {
+        let job = resolve(cell)?;
         let project = cell.variant.as_ref().unwrap_or(project);
         let explanation = match args.lines {
             true => profile::explain(&project.manifest, &cell.job).ok(),
@@ -147,18 +165,24 @@ fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Vec<Named>, F
                 )));
             }
             let facts = cell.facts(facts);
-            let image = images.find(job, project, &facts)?;
-            match plan::plan(job, &facts, image, &request) {
+            let image = images.find(&job, project, &facts)?;
+            match plan::plan(&job, &facts, image, &request) {
                 Ok(plan) => {
-                    let text = match (format, &explanation) {
+                    let text = &mut plans.text;
+                    if !plans.named.is_empty() {
+                        text.push('\n');
+                    }
+                    let start = text.len();
+                    match (format, &explanation) {
                         (Format::Text, Some(explanation)) => {
-                            plan.to_sheet(|keys| lines(keys, explanation, project))
+                            text.push_str(&plan.to_sheet(|keys| lines(keys, explanation, project)));
                         }
-                        (Format::Text, None) => plan.to_string(),
-                        (Format::Json, _) => plan.to_json(),
-                        (Format::Toml, _) => plan.to_toml(),
-                    };
-                    plans.push(Named { name, text });
+                        (Format::Text, None) => write!(text, "{plan}").expect("a string takes everything"),
+                        (Format::Json, _) => text.push_str(&plan.to_json()),
+                        (Format::Toml, _) => text.push_str(&plan.to_toml()),
+                    }
+                    let end = text.len();
+                    plans.named.push((name, start..end));
                 }
                 Err(problems) => refusals.push(project.render(&problems)),
             }
@@ -169,16 +193,6 @@ fn plans(args: &Args, project: &Project, cells: &[Cell]) -> Result<Vec<Named>, F
     } else {
         Err(Failure::Manifest(refusals.join("\n")))
     }
-}
-
-/// The jobs of the cells, in their order.
-fn jobs(project: &Project, cells: &[Cell]) -> Result<Vec<Job>, Failure> {
-    let mut resolver = Resolver::new(&project.manifest);
-    let job = |cell: &Cell| match &cell.variant {
-        Some(variant) => variant.job(&cell.job),
-        None => project.job_by(&mut resolver, &cell.job),
-    };
-    cells.iter().map(job).collect()
 }
 
 impl Cell {

@@ -11,7 +11,7 @@ use super::image::{self, Reach};
 use super::lock::Pins;
 use super::project::Project;
 use super::settings::Settings;
-use super::survey::{Survey, survey, values};
+use super::survey::{Asked, Survey, survey, values};
 use super::{print, say};
 use crate::launch::{self, Context, Ended, Exit, LaunchError, Published};
 use crate::net::bridge::Networks;
@@ -58,7 +58,7 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         Reach::Network
     };
     let run_dir = settings.run_dir()?;
-    let Survey { facts, site } = survey(&settings, Some((&project, std::slice::from_ref(&job))))?;
+    let Survey { facts, site } = survey(&settings, Some((&project, Asked::by(&job))))?;
     let pins = Pins::of(&project, args.locked)?;
     let found = image::find(
         &job.image.value,

@@ -23,19 +23,44 @@ pub(super) struct Survey {
     pub(super) site: Site,
 }
 
-/// Asks the host what some jobs must know; without a project, what any job may need. What had to be tried is kept where
-/// there is a folder of run state.
+/// What jobs of a project ask of the host.
+#[derive(Default)]
+pub(super) struct Asked {
+    questions: Questions,
+    variables: BTreeMap<String, Option<String>>,
+}
+
+impl Asked {
+    /// What one job asks.
+    pub(super) fn by(job: &Job) -> Asked {
+        Asked {
+            questions: job.questions(),
+            variables: values(job),
+        }
+    }
+
+    /// What another job of the same project asks besides.
+    pub(super) fn add(&mut self, job: &Job) {
+        let Asked { questions, variables } = Asked::by(job);
+        self.questions.paths.extend(questions.paths);
+        self.questions.host_root |= questions.host_root;
+        self.variables.extend(variables);
+    }
+}
+
+/// Asks the host what jobs must know; without a project, what any job may need. What had to be tried is kept where there
+/// is a folder of run state.
 ///
 /// # Errors
 /// When the folder of run state is not this user's.
-pub(super) fn survey(settings: &Settings, project: Option<(&Project, &[Job])>) -> Result<Survey, Failure> {
-    let questions = project.map_or_else(any_job, |(_, jobs)| jobs.iter().map(Job::questions).collect());
+pub(super) fn survey(settings: &Settings, asked: Option<(&Project, Asked)>) -> Result<Survey, Failure> {
+    let (project, asked) = asked.unzip();
+    let Asked { questions, variables } = asked.unwrap_or_else(any_job);
     let site = Site::find();
     let cgroup = probe::control_groups(&site);
     let run_dir = settings.existing_run_dir()?;
-    let variables = project.map_or_else(BTreeMap::new, |(_, jobs)| jobs.iter().flat_map(values).collect());
     let context = Context {
-        manifest_dir: project.map_or_else(|| std::path::Path::new("/"), |(project, _)| &project.dir),
+        manifest_dir: project.map_or_else(|| std::path::Path::new("/"), |project| &project.dir),
         store: &settings.store,
         run: run_dir.as_ref().map(RunDir::path),
         first_id: settings.ids.base,
@@ -49,10 +74,14 @@ pub(super) fn survey(settings: &Settings, project: Option<(&Project, &[Job])>) -
 }
 
 /// What any job may ask, whatever its manifest says.
-fn any_job() -> Questions {
-    Questions {
+fn any_job() -> Asked {
+    let questions = Questions {
         host_root: true,
         ..Questions::default()
+    };
+    Asked {
+        questions,
+        ..Asked::default()
     }
 }
 
@@ -77,7 +106,7 @@ pub(super) fn facts(args: &FactsArgs) -> Result<u8, Failure> {
         (job, file) => {
             let project = Project::open(file.as_deref())?;
             let job = project.job(project.job_name(job.as_deref())?)?;
-            survey(&settings, Some((&project, &[job])))?.facts
+            survey(&settings, Some((&project, Asked::by(&job))))?.facts
         }
     };
     print(&facts.to_toml())?;

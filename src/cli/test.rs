@@ -14,7 +14,7 @@ use super::print;
 use super::project::Project;
 use super::run::exit_code;
 use super::settings::Settings;
-use super::survey::{Survey, survey, values};
+use super::survey::{Asked, Survey, survey, values};
 use crate::expect::{End, Format, Outcome, Seen, Tested, judge, judge_end};
 use crate::launch::{self, Context, Exit, LaunchError};
 use crate::net::bridge::Networks;
@@ -63,7 +63,7 @@ pub(super) fn test(args: &Args) -> Result<u8, Failure> {
 /// The expectations of one job: those about its sandbox in one run of it, those about its end in another.
 fn held(project: &Project, settings: &Settings, job: &Job, reach: Reach) -> Result<Tested, Failure> {
     let run_dir = settings.run_dir()?;
-    let Survey { facts, site } = survey(settings, Some((project, std::slice::from_ref(job))))?;
+    let Survey { facts, site } = survey(settings, Some((project, Asked::by(job))))?;
     let pins = Pins::of(project, false)?;
     let found = image::find(&job.image.value, project, pins.as_ref(), settings, &facts, reach)?;
     let planned = plan::plan(job, &facts, &found.image, &Request::default());

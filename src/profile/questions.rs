@@ -14,17 +14,6 @@ pub struct Questions {
     pub host_root: bool,
 }
 
-impl FromIterator<Questions> for Questions {
-    /// What several jobs must know together.
-    fn from_iter<I: IntoIterator<Item = Questions>>(all: I) -> Questions {
-        all.into_iter().fold(Questions::default(), |mut all, one| {
-            all.paths.extend(one.paths);
-            all.host_root |= one.host_root;
-            all
-        })
-    }
-}
-
 impl Job {
     /// The paths that the probe must look at for this job.
     pub fn questions(&self) -> Questions {

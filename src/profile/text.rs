@@ -102,7 +102,12 @@ impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for piece in &self.0 {
             match piece {
-                Piece::Literal(text) => f.write_str(&text.replace('$', "$$"))?,
+                Piece::Literal(text) => {
+                    for (number, part) in text.split('$').enumerate() {
+                        f.write_str(if number == 0 { "" } else { "$$" })?;
+                        f.write_str(part)?;
+                    }
+                }
                 Piece::ManifestDir => f.write_str("${manifest-dir}")?,
                 Piece::Environment(name) => write!(f, "${{{name}}}")?,
             }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::super::failure::Failure;
 use super::super::print;
-use super::Named;
+use super::Sheets;
 use crate::launch::io_words;
 use crate::plan;
 
@@ -28,7 +28,7 @@ struct Index {
 }
 
 /// Writes every plan and the index; what the old index lists and is planned no longer is removed.
-pub(super) fn write(folder: &Path, plans: &[Named]) -> Result<u8, Failure> {
+pub(super) fn write(folder: &Path, plans: &Sheets) -> Result<u8, Failure> {
     fs::create_dir_all(folder).map_err(|error| failed("write", folder, &error))?;
     let new = index(plans);
     if let Ok(old) = toml::from_str::<Index>(&read(&folder.join(INDEX))?) {
@@ -56,7 +56,7 @@ pub(super) fn write(folder: &Path, plans: &[Named]) -> Result<u8, Failure> {
 }
 
 /// Compares with the stored plans; 1 when one differs, is missing, or is left over.
-pub(super) fn compare(folder: &Path, plans: &[Named]) -> Result<u8, Failure> {
+pub(super) fn compare(folder: &Path, plans: &Sheets) -> Result<u8, Failure> {
     if let Ok(Index { plan, .. }) = toml::from_str(&read(&folder.join(INDEX))?)
         && plan != plan::VERSION
     {
@@ -88,10 +88,8 @@ pub(super) fn compare(folder: &Path, plans: &[Named]) -> Result<u8, Failure> {
 }
 
 /// The text of the index.
-fn index(plans: &[Named]) -> String {
-    let names = plans
-        .iter()
-        .map(|named| format!("    \"{}{SUFFIX}\",\n", named.name));
+fn index(plans: &Sheets) -> String {
+    let names = plans.iter().map(|(name, _)| format!("    \"{name}{SUFFIX}\",\n"));
     format!(
         "# Written by `ringfence plan --write`.\nplan = {}\nfiles = [\n{}]\n",
         plan::VERSION,
@@ -100,8 +98,8 @@ fn index(plans: &[Named]) -> String {
 }
 
 /// Every file of the folder with its text.
-fn files<'a>(plans: &'a [Named], index: &'a str) -> impl Iterator<Item = (String, &'a str)> {
-    let file = |named: &'a Named| (format!("{}{SUFFIX}", named.name), named.text.as_str());
+fn files<'a>(plans: &'a Sheets, index: &'a str) -> impl Iterator<Item = (String, &'a str)> {
+    let file = |(name, text)| (format!("{name}{SUFFIX}"), text);
     plans.iter().map(file).chain([(INDEX.to_owned(), index)])
 }
 
