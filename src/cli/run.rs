@@ -120,13 +120,14 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
 /// whatever happens to the receipt: 125 would say that it never started.
 fn finish(project: &Project, job: &Job, plan: &Plan, exit: &Exit, report: &mut Option<File>) -> u8 {
     let (verdict, mut hits) = judge(plan, exit);
-    if !hits.is_empty() {
-        let explanation = profile::explain(&project.manifest, &job.name).ok();
-        for hit in &mut hits {
-            hit.at = explanation
-                .as_ref()
-                .and_then(|explanation| place(project, explanation, hit.key));
-        }
+    let wanted = report.is_some() || !hits.is_empty();
+    let explanation = wanted
+        .then(|| profile::explain(&project.manifest, &job.name).ok())
+        .flatten();
+    for hit in &mut hits {
+        hit.at = explanation
+            .as_ref()
+            .and_then(|explanation| place(project, explanation, hit.key));
     }
     let code = exit_code(exit);
     for hit in &hits {
@@ -136,7 +137,14 @@ fn finish(project: &Project, job: &Job, plan: &Plan, exit: &Exit, report: &mut O
         say(&format!("ringfence: after the job's end: {trouble}"));
     }
     if let Some(file) = report {
-        let receipt = Receipt::of(plan, exit, verdict, code, hits);
+        let lines = |keys: &[String]| {
+            let explanation = explanation.iter();
+            let values =
+                explanation.flat_map(|explanation| keys.iter().flat_map(|key| explanation.under(key)));
+            let held = values.filter_map(|value| value.holds().filter(|setting| !setting.removes));
+            held.map(|setting| explain::place(setting, project)).collect()
+        };
+        let receipt = Receipt::of(plan, exit, verdict, code, hits, &lines);
         let written = receipt.map_err(|error| format!("ringfence: receipt: {error}"));
         if let Err(cause) = written.and_then(|receipt| write(file, &receipt)) {
             say(&cause);

@@ -1,6 +1,7 @@
 //! Which keys of the manifest a step comes from: where a reader of the plan, or of an error, looks.
 
 use super::{Cgroup, ChildStep, HostStep, InitStep, Mounted, Tree, WorkloadStep};
+use crate::profile::Namespace;
 
 /// A step that knows the keys it comes from.
 pub trait FromKeys {
@@ -38,8 +39,8 @@ impl FromKeys for InitStep {
             | InitStep::NotDumpable
             | InitStep::SessionKeyring
             | InitStep::PrivateMounts => Vec::new(),
-            InitStep::Unshare(namespace) => vec![format!("namespaces.{namespace}")],
-            InitStep::Time(_) => of(&["namespaces.time"]),
+            InitStep::Unshare(namespace) => namespace.keys(),
+            InitStep::Time(_) => Namespace::Time.keys(),
             InitStep::TakeTree(tree) => tree.keys(),
             InitStep::Hostname(_) => of(&["hostname"]),
             InitStep::Loopback | InitStep::Network => of(&["network.mode"]),
@@ -56,6 +57,17 @@ impl FromKeys for InitStep {
             InitStep::Mask(_) => of(&["security.masked-paths"]),
             InitStep::ReadOnly(_) => of(&["security.read-only-paths"]),
             InitStep::RootReadOnly => of(&["root"]),
+        }
+    }
+}
+
+impl FromKeys for Namespace {
+    fn keys(&self) -> Vec<String> {
+        match self {
+            // Every sandbox has them.
+            Namespace::User | Namespace::Mount | Namespace::Pid => Vec::new(),
+            Namespace::Net => of(&["network.mode"]),
+            other => vec![format!("namespaces.{other}")],
         }
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::verdict::{End, Hit, Verdict, end};
 use crate::launch::{Exit, Published};
 use crate::net::connections::Connection;
-use crate::plan::{InitStep, Mounted, Plan, WorkloadStep};
+use crate::plan::{FromKeys, InitStep, Mounted, Plan, WorkloadStep};
 use crate::profile::{Namespace, Protocol};
 
 /// The version of the receipt's format.
@@ -102,7 +102,13 @@ struct Protection {
     requested: String,
     enforced: String,
     read_back: &'static str,
+    /// Where it was asked for; nowhere when every sandbox has it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    at: Vec<String>,
 }
+
+/// From keys of a job to the lines that say them.
+pub(crate) type Lines<'a> = &'a dyn Fn(&[String]) -> Vec<String>;
 
 /// The sha256 of a plan's canonical form, its JSON.
 pub(crate) fn plan_digest(plan: &Plan) -> Result<String, serde_json::Error> {
@@ -156,7 +162,7 @@ impl Receipt {
         }
     }
 
-    /// The receipt of a job that ran.
+    /// The receipt of a job that ran; `lines` are those of the keys that a protection comes from.
     ///
     /// # Errors
     /// None for any plan that this program makes: its strings are UTF-8 and its keys strings.
@@ -166,6 +172,7 @@ impl Receipt {
         verdict: Verdict,
         exit_code: u8,
         hit: Vec<Hit>,
+        lines: Lines<'_>,
     ) -> Result<Receipt, serde_json::Error> {
         let counters = &exit.counters;
         let seconds = |time: SystemTime| {
@@ -195,7 +202,7 @@ impl Receipt {
                 io_read: counters.io_read,
                 io_written: counters.io_written,
             }),
-            enforced: enforced(plan, exit),
+            enforced: enforced(plan, exit, lines),
             network: Some(Network::of(plan, exit)),
             published: exit.published.iter().map(Port::of).collect(),
             not_applied: plan
@@ -210,14 +217,15 @@ impl Receipt {
 }
 
 /// Each protection of the plan beside what the kernel said of it.
-fn enforced(plan: &Plan, exit: &Exit) -> Vec<Protection> {
+fn enforced(plan: &Plan, exit: &Exit, lines: Lines<'_>) -> Vec<Protection> {
     let mut list = Vec::new();
-    let mut add = |name: &str, requested: String, enforced: String, read_back| {
+    let mut add = |name: &str, requested: String, enforced: String, read_back, keys: &[String]| {
         list.push(Protection {
             name: name.to_owned(),
             requested,
             enforced,
             read_back,
+            at: lines(keys),
         });
     };
     for namespace in &plan.namespaces {
@@ -234,7 +242,7 @@ fn enforced(plan: &Plan, exit: &Exit) -> Vec<Protection> {
         } else {
             ("not seen", "/proc/PID/ns")
         };
-        add(&name, "own".to_owned(), seen.to_owned(), how);
+        add(&name, "own".to_owned(), seen.to_owned(), how, &namespace.keys());
     }
     for limit in &exit.limits {
         let file = limit.file.rsplit('/').next().unwrap_or_default();
@@ -243,6 +251,7 @@ fn enforced(plan: &Plan, exit: &Exit) -> Vec<Protection> {
             limit.wanted.clone(),
             limit.got.clone(),
             "the group's file, after writing",
+            &limit_of(file),
         );
     }
     let verified = |wanted: &str| {
@@ -267,12 +276,28 @@ fn enforced(plan: &Plan, exit: &Exit) -> Vec<Protection> {
                     .join(" ");
                 let set = if set.is_empty() { "none".to_owned() } else { set };
                 let wanted = if *ambient { format!("{set} (ambient)") } else { set };
-                add("capabilities", wanted.clone(), verified(&wanted), STATUS);
+                add(
+                    "capabilities",
+                    wanted.clone(),
+                    verified(&wanted),
+                    STATUS,
+                    &step.keys(),
+                );
             }
-            WorkloadStep::NoNewPrivileges => {
-                add("no-new-privileges", "on".to_owned(), verified("on"), STATUS)
-            }
-            WorkloadStep::Seccomp(_) => add("seccomp", "filters".to_owned(), verified("filters"), STATUS),
+            WorkloadStep::NoNewPrivileges => add(
+                "no-new-privileges",
+                "on".to_owned(),
+                verified("on"),
+                STATUS,
+                &step.keys(),
+            ),
+            WorkloadStep::Seccomp(_) => add(
+                "seccomp",
+                "filters".to_owned(),
+                verified("filters"),
+                STATUS,
+                &step.keys(),
+            ),
             WorkloadStep::Landlock(rules) => {
                 let text = format!("ABI {}, {} paths", rules.abi, rules.paths.len());
                 add(
@@ -280,6 +305,7 @@ fn enforced(plan: &Plan, exit: &Exit) -> Vec<Protection> {
                     text.clone(),
                     text,
                     "landlock_restrict_self(2): fully enforced; then a file system that no rule names was refused",
+                    &step.keys(),
                 );
             }
             WorkloadStep::Rlimits(limits) => {
@@ -293,6 +319,7 @@ fn enforced(plan: &Plan, exit: &Exit) -> Vec<Protection> {
                         wanted.to_string(),
                         held,
                         "getrlimit(2) in the job's process",
+                        &[format!("rlimits.{kind}")],
                     );
                 }
             }
@@ -303,22 +330,43 @@ fn enforced(plan: &Plan, exit: &Exit) -> Vec<Protection> {
     let mut counts = BTreeMap::new();
     for step in &plan.init {
         match step {
-            InitStep::Mask(paths) => drop(counts.insert("masked-paths", (paths.len(), AGAIN))),
-            InitStep::ReadOnly(paths) => drop(counts.insert("read-only-paths", (paths.len(), AGAIN))),
-            InitStep::RootReadOnly => drop(counts.insert("root read-only", (1, AGAIN))),
-            InitStep::NotDumpable => drop(counts.insert("PID 1 not dumpable", (1, AGAIN))),
+            InitStep::Mask(paths) => drop(counts.insert("masked-paths", (paths.len(), AGAIN, step.keys()))),
+            InitStep::ReadOnly(paths) => {
+                counts.insert("read-only-paths", (paths.len(), AGAIN, step.keys()));
+            }
+            InitStep::RootReadOnly => drop(counts.insert("root read-only", (1, AGAIN, step.keys()))),
+            InitStep::NotDumpable => drop(counts.insert("PID 1 not dumpable", (1, AGAIN, step.keys()))),
             InitStep::SessionKeyring => {
-                counts.insert("session keyring", (1, "keyctl(2) of PID 1 gave a new one"));
+                let how = "keyctl(2) of PID 1 gave a new one";
+                counts.insert("session keyring", (1, how, step.keys()));
             }
             InitStep::Mount {
                 what: Mounted::Bind { read_only: true, .. },
                 ..
-            } => counts.entry("read-only binds").or_insert((0, AGAIN)).0 += 1,
+            } => {
+                let binds = counts.entry("read-only binds").or_insert((0, AGAIN, Vec::new()));
+                binds.0 += 1;
+                binds.2.extend(step.keys());
+            }
             _ => {}
         }
     }
-    for (name, (count, how)) in counts {
-        add(name, count.to_string(), count.to_string(), how);
+    for (name, (count, how, keys)) in counts {
+        add(name, count.to_string(), count.to_string(), how, &keys);
     }
     list
+}
+
+/// The key of a control group's file.
+fn limit_of(file: &str) -> Vec<String> {
+    let key = match file.split('.').next() {
+        Some("memory") => "limits.memory",
+        Some("pids") => "limits.pids",
+        Some("cpu") => "limits.cpus",
+        Some("cpuset") => "limits.cpuset",
+        Some("io" | "blkio") => "limits.io",
+        // Devices are closed in every sandbox.
+        _ => return Vec::new(),
+    };
+    vec![key.to_owned()]
 }

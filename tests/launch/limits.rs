@@ -337,6 +337,18 @@ fn the_receipt_says_what_the_kernel_holds() {
                 .find(|one| memory.iter().any(|name| one["name"] == *name))
                 .expect("memory");
             assert_eq!(memory["enforced"], "104857600");
+            // The lines that asked for it, the manifest's or a built-in profile's.
+            let at = |name: &str| {
+                let named = |one: &&serde_json::Value| one["name"] == name;
+                list.iter().find(named).expect(name)["at"].clone()
+            };
+            assert_eq!(memory["at"], serde_json::json!(["ringfence.toml:4:17"]));
+            assert_eq!(
+                at("rlimit nofile"),
+                serde_json::json!(["built-in strict:27:36", "built-in strict:27:23"])
+            );
+            assert_eq!(at("namespace net"), serde_json::json!(["built-in strict:36:8"]));
+            assert_eq!(at("namespace user"), serde_json::Value::Null);
             assert_eq!(ran.value("/network"), "null");
             assert_eq!(ran.value("/schema"), 1);
             assert_eq!(ran.value("/job"), "test");
