@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use transcript::{blocks, line_matches, matches, run, transcript};
+use transcript::{blocks, host_refuses, line_matches, matches, run, transcript};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ringfence");
@@ -24,21 +24,6 @@ fn is_notice(line: &str) -> bool {
     ["ringfence: ids: ", "ringfence: security.landlock: "]
         .iter()
         .any(|notice| line.starts_with(notice))
-}
-
-/// A host that cannot hold `strict` refuses with 125; there the transcripts cannot be made again.
-fn host_refuses() -> bool {
-    let (status, said) = run("ringfence run --image host -- true", 0);
-    if status != 125 {
-        return false;
-    }
-    assert_ne!(
-        std::env::var("RINGFENCE_TESTS").as_deref(),
-        Ok("require"),
-        "refused: {said}"
-    );
-    eprintln!("skipped: this host cannot hold `strict`: {said}");
-    true
 }
 
 #[test]

@@ -86,3 +86,18 @@ pub(crate) fn run(command: &str, status: i32) -> (i32, String) {
         .unwrap();
     (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap())
 }
+
+/// A host that cannot hold `strict` refuses with 125; there the transcripts cannot be made again.
+pub(crate) fn host_refuses() -> bool {
+    let (status, said) = run("ringfence run --image host -- true", 0);
+    if status != 125 {
+        return false;
+    }
+    assert_ne!(
+        std::env::var("RINGFENCE_TESTS").as_deref(),
+        Ok("require"),
+        "refused: {said}"
+    );
+    eprintln!("skipped: this host cannot hold `strict`: {said}");
+    true
+}
