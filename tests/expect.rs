@@ -9,7 +9,7 @@
 )]
 mod support;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
 
 use support::Test;
@@ -42,6 +42,10 @@ fn what_holds_is_listed() {
             "cannot-connect = \"192.0.2.7:443\"",
             "cannot-connect = \"[2001:db8::7]:443\"",
             "cannot-connect = \"127.0.0.1:80\"",
+            "cannot-connect = \"127.0.0.1:80/udp\"",
+            "cannot-connect = \"192.0.2.7:53/udp\"",
+            "cannot-connect = \"index.example.org:443\"",
+            "cannot-connect = \"localhost:53/udp\"",
             "cannot-connect = \"/run/docker.sock\"",
             "uid = 65532",
             "gid = 65532",
@@ -60,10 +64,12 @@ fn what_holds_is_listed() {
          ok      can write /dev/null\n  ok      cannot write /\n  ok      cannot write /usr\n  \
          ok      cannot write /etc/passwd\n  ok      cannot connect to 192.0.2.7:443\n  \
          ok      cannot connect to [2001:db8::7]:443\n  ok      cannot connect to 127.0.0.1:80\n  \
+         ok      cannot connect to 127.0.0.1:80/udp\n  ok      cannot connect to 192.0.2.7:53/udp\n  \
+         ok      cannot connect to index.example.org:443\n  ok      cannot connect to localhost:53/udp\n  \
          ok      cannot connect to /run/docker.sock\n  ok      uid is 65532\n  ok      gid is 65532\n  \
          ok      lacks capability SYS_ADMIN\n  ok      lacks capability NET_RAW\n  ok      sees 2 processes\n  \
          ok      exit code is 3\n  ok      verdict is exit\n  ok      output matches ^started\\n$\n  \
-         ok      errors match oh\n23 of 23 expectations hold\n",
+         ok      errors match oh\n27 of 27 expectations hold\n",
     )
     .run();
 }
@@ -164,6 +170,8 @@ fn a_bind_is_looked_at_and_left_as_it_was() {
 fn a_connection_that_can_be_made_is_made() {
     let outside = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = outside.local_addr().unwrap();
+    let taking = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let datagrams = taking.local_addr().unwrap();
     let held = std::sync::Mutex::new(Vec::new());
     let listening = std::sync::Arc::new(held);
     let keep = listening.clone();
@@ -171,6 +179,10 @@ fn a_connection_that_can_be_made_is_made() {
         "network.mode = \"host\"\ncommand = [\"/bin/true\"]\nmounts.\"/in\" = { bind = \"in\", access = \"rw\" }",
         &[
             &format!("can-connect = \"{address}\""),
+            &format!("can-connect = \"localhost:{}\"", address.port()),
+            &format!("can-connect = \"{datagrams}/udp\""),
+            &format!("cannot-connect = \"{address}/udp\""),
+            "cannot-connect = \"name.invalid:443\"",
             "can-connect = \"/in/socket\"",
             "cannot-connect = \"/in/other\"",
         ],
@@ -181,8 +193,11 @@ fn a_connection_that_can_be_made_is_made() {
         keep.lock().unwrap().push(UnixListener::bind(socket).unwrap());
     })
     .stdout(&format!(
-        "job test\n  ok      can connect to {address}\n  ok      can connect to /in/socket\n  \
-         ok      cannot connect to /in/other\n3 of 3 expectations hold\n"
+        "job test\n  ok      can connect to {address}\n  ok      can connect to localhost:{}\n  \
+         ok      can connect to {datagrams}/udp\n  ok      cannot connect to {address}/udp\n  \
+         ok      cannot connect to name.invalid:443\n  ok      can connect to /in/socket\n  \
+         ok      cannot connect to /in/other\n7 of 7 expectations hold\n",
+        address.port()
     ))
     .any_stderr()
     .run();
@@ -261,7 +276,7 @@ fn the_example_holds() {
         .any_stdout()
         .each(|ran| {
             assert!(
-                ran.stdout.ends_with("\n11 of 11 expectations hold\n"),
+                ran.stdout.ends_with("\n12 of 12 expectations hold\n"),
                 "{}",
                 ran.stdout
             )

@@ -21,7 +21,7 @@ use crate::net::bridge::Networks;
 use crate::plan::{self, Plan, Request};
 use crate::profile::{Claim, Job};
 use crate::report::verdict;
-use crate::stage::probe::EMPTY;
+use crate::stage::probe::{EMPTY, NO_ADDRESS};
 
 /// The most of each stream that an expression is matched against.
 const MATCHED: u64 = 16 << 20;
@@ -152,6 +152,7 @@ fn seen(claim: &Claim, answer: Option<i32>) -> Seen {
         // The kernel's error numbers; what is below is an id with its highest bit set.
         (_, Some(errno @ -4095..=-1)) => Seen::Refused(launch::words(Errno::from_raw(-errno))),
         (Claim::Path { .. }, Some(EMPTY)) => Seen::Empty,
+        (Claim::Connect { .. }, Some(NO_ADDRESS)) => Seen::NoAddress,
         (Claim::Path { .. } | Claim::Connect { .. }, Some(_)) => Seen::Done,
         (_, Some(number)) => Seen::Number(number.cast_unsigned()),
     }

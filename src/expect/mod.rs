@@ -19,6 +19,8 @@ pub(crate) enum Seen {
     Done,
     /// It could be opened, and nothing is in it.
     Empty,
+    /// The name has no address.
+    NoAddress,
     /// The kernel refused, in its words.
     Refused(String),
     /// A number that was asked for.
@@ -82,7 +84,7 @@ pub(crate) fn judge(claim: &Claim, seen: &Seen) -> (bool, String) {
             Seen::Empty,
         ) => true,
         (Claim::Path { allowed, .. } | Claim::Connect { allowed, .. }, seen) => {
-            *allowed != matches!(seen, Seen::Refused(_))
+            *allowed != matches!(seen, Seen::Refused(_) | Seen::NoAddress)
         }
         (Claim::Uid(wanted) | Claim::Gid(wanted) | Claim::Processes(wanted), Seen::Number(number)) => {
             wanted == number
@@ -120,6 +122,7 @@ impl fmt::Display for Seen {
         match self {
             Seen::Done => f.write_str("it can"),
             Seen::Empty => f.write_str("nothing is in it"),
+            Seen::NoAddress => f.write_str("the name has no address"),
             Seen::Refused(words) => f.write_str(words),
             Seen::Number(number) => write!(f, "there are {number}"),
             Seen::NoAnswer => f.write_str("no answer: the process that looked was ended"),

@@ -5,8 +5,8 @@ use std::ffi::CString;
 use nix::sys::socket::UnixAddr;
 
 use super::error::{LaunchError, words};
-use crate::profile::{Claim, Peer, Try};
-use crate::stage::probe::Probe;
+use crate::profile::{Claim, Peer, Protocol, Try};
+use crate::stage::probe::{Name, Probe};
 
 /// The questions of `claims`, in their order; those about the job's end have none. `run` makes the names of files unique.
 ///
@@ -33,7 +33,20 @@ fn of(claim: &Claim, run: &str) -> Option<Result<Probe, LaunchError>> {
             }
         },
         Claim::Connect { to, .. } => match to {
-            Peer::Tcp(address) => Ok(Probe::Tcp(*address)),
+            Peer::Address { at, protocol } => Ok(match protocol {
+                Protocol::Tcp => Probe::Tcp(*at),
+                Protocol::Udp => Probe::Udp(*at),
+            }),
+            Peer::Name { name, port, protocol } => {
+                let datagram = *protocol == Protocol::Udp;
+                let known = Name::new(name).map(|name| Probe::Name {
+                    name,
+                    port: *port,
+                    datagram,
+                });
+                known
+                    .ok_or_else(|| LaunchError::setup(format!("expectation {claim}"), "DNS has no such name"))
+            }
             Peer::Unix(path) => UnixAddr::new(path.as_str())
                 .map(Probe::Unix)
                 .map_err(|errno| LaunchError::setup(format!("expectation {claim}"), words(errno))),

@@ -1,10 +1,9 @@
 //! What the author of a job claims of its sandbox, for `ringfence test` to hold against the kernel.
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use super::view::View;
-use super::{Capability, Origin, Placed};
+use super::{Capability, Origin, Peer, Placed};
 use crate::manifest::value::{Node, Value};
 use crate::problem::{Problem, codes};
 
@@ -55,15 +54,6 @@ pub enum Try {
     Read,
     /// A file is opened to be written; in a directory, or where nothing is, one is made, written and removed.
     Write,
-}
-
-/// The other end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// TCP.
-    Tcp(SocketAddr),
-    /// A stream socket in the file system.
-    Unix(String),
 }
 
 impl Claim {
@@ -117,25 +107,6 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-impl Peer {
-    /// The peer of a text whose form was checked.
-    pub(crate) fn of(text: &str) -> Option<Peer> {
-        match text.starts_with('/') {
-            true => Some(Peer::Unix(text.to_owned())),
-            false => text.parse().ok().map(Peer::Tcp),
-        }
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Peer::Tcp(address) => write!(f, "{address}"),
-            Peer::Unix(path) => f.write_str(path),
-        }
-    }
-}
-
 /// The claims of a job, in the order in which they are written.
 pub(super) fn read(view: View<'_, '_>, problems: &mut Vec<Problem>) -> Vec<Placed<Claim>> {
     let mut claims = Vec::new();
@@ -181,7 +152,7 @@ fn claim(key: &str, node: &Node) -> Option<Claim> {
     };
     let connect = |allowed| {
         Some(Claim::Connect {
-            to: Peer::of(&text()?)?,
+            to: text()?.parse().ok()?,
             allowed,
         })
     };
@@ -225,7 +196,7 @@ mod tests {
                 "uid" | "gid" | "processes" | "exit-code" => "7",
                 "lacks-capability" => "\"NET_RAW\"",
                 "verdict" => "\"oom\"",
-                "can-connect" | "cannot-connect" => "\"192.0.2.7:80\"",
+                "can-connect" | "cannot-connect" => "\"example.org:80\"",
                 _ => "\"/x\"",
             };
             let found = claims(&format!("[[job.x.expect]]\n{} = {value}\n", key.name)).expect(key.name);

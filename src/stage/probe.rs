@@ -3,30 +3,29 @@
 //!
 //! Filters may forbid to ask for memory here, so everything is prepared, and an answer is one number.
 
-use std::ffi::CString;
+mod name;
+mod peer;
+
+use std::ffi::{CStr, CString};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::sockopt::SocketError;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, UnixAddr, connect, getsockopt,
-    socket,
-};
+use nix::sys::socket::UnixAddr;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{getgid, getuid, read, unlink, write};
 
+pub(crate) use self::name::Name;
 use crate::report::channel::Channel;
 use crate::report::record::Record;
 use crate::sys;
 
-/// How long the other end of a connection may take to answer.
-const PATIENCE_MS: u16 = 2_000;
-
 /// The answer to [`Probe::Read`] where a file was opened and nothing is in it, as in a masked one.
 pub(crate) const EMPTY: i32 = 1;
+
+/// The answer to [`Probe::Name`] where the name has no address.
+pub(crate) const NO_ADDRESS: i32 = 2;
 
 /// One question to the kernel.
 #[derive(Debug)]
@@ -42,6 +41,17 @@ pub(crate) enum Probe {
     },
     /// Connect by TCP: 0.
     Tcp(SocketAddr),
+    /// Send a datagram that is not refused: 0.
+    Udp(SocketAddr),
+    /// Look a name up, then one of both: 0, or [`NO_ADDRESS`].
+    Name {
+        /// The name.
+        name: Name,
+        /// The port.
+        port: u16,
+        /// Whether by a datagram, and not by a connection.
+        datagram: bool,
+    },
     /// Connect to a socket of the file system: 0.
     Unix(UnixAddr),
     /// The user id.
@@ -71,11 +81,14 @@ impl Probe {
         match self {
             Probe::Read(path) => reads(path),
             Probe::Write { path, inside } => writes(path, inside),
-            Probe::Tcp(SocketAddr::V4(address)) => connects(AddressFamily::Inet, &SockaddrIn::from(*address)),
-            Probe::Tcp(SocketAddr::V6(address)) => {
-                connects(AddressFamily::Inet6, &SockaddrIn6::from(*address))
-            }
-            Probe::Unix(address) => connects(AddressFamily::Unix, address),
+            Probe::Tcp(address) => peer::tcp(*address).map(|()| 0),
+            Probe::Udp(address) => peer::udp(*address).map(|()| 0),
+            Probe::Name { name, port, datagram } => match name.address()? {
+                None => Ok(NO_ADDRESS),
+                Some(address) if *datagram => peer::udp(SocketAddr::new(address, *port)).map(|()| 0),
+                Some(address) => peer::tcp(SocketAddr::new(address, *port)).map(|()| 0),
+            },
+            Probe::Unix(address) => peer::unix(address).map(|()| 0),
             Probe::Uid => Ok(getuid().as_raw().cast_signed()),
             Probe::Gid => Ok(getgid().as_raw().cast_signed()),
             Probe::Capability(number) => sys::capability::has(*number).map(i32::from),
@@ -121,30 +134,13 @@ fn makes(path: &CString) -> Result<i32, Errno> {
 }
 
 /// Never waits, as a pipe without another end would make it.
-fn opened(path: &CString, access: OFlag) -> Result<OwnedFd, Errno> {
+fn opened(path: &CStr, access: OFlag) -> Result<OwnedFd, Errno> {
     let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    open(path.as_c_str(), flags, Mode::empty())
+    open(path, flags, Mode::empty())
 }
 
 fn is_directory(file: &OwnedFd) -> Result<bool, Errno> {
     Ok(fstat(file)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits())
-}
-
-fn connects(family: AddressFamily, address: &dyn SockaddrLike) -> Result<i32, Errno> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(family, SockType::Stream, flags, None)?;
-    match connect(socket.as_raw_fd(), address) {
-        Err(Errno::EINPROGRESS) => {}
-        connected => return connected.map(|()| 0),
-    }
-    let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-    match poll(&mut watched, PollTimeout::from(PATIENCE_MS))? {
-        0 => Err(Errno::ETIMEDOUT),
-        _ => match getsockopt(&socket, SocketError)? {
-            0 => Ok(0),
-            number => Err(Errno::from_raw(number)),
-        },
-    }
 }
 
 /// The directories of `/proc` whose names are numbers.

@@ -1,11 +1,9 @@
 //! What an expectation can be about.
 
-use std::net::SocketAddr;
-
 use super::Wrong;
 use crate::manifest::nearest::nearest;
 use crate::problem::codes;
-use crate::profile::Capability;
+use crate::profile::{Capability, NoPeer, Peer};
 
 /// The longest name of a Unix socket: `sun_path` less its NUL (unix(7)).
 const LONGEST_SOCKET: usize = 107;
@@ -30,7 +28,7 @@ pub(crate) fn probed_path(text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// Where a connection goes: an address with a port, or the path of a socket.
+/// Where a connection goes: an address or a name with a port, or the path of a socket.
 pub(crate) fn destination(text: &str) -> Result<(), Wrong> {
     if text.starts_with('/') {
         super::path(text)?;
@@ -42,13 +40,12 @@ pub(crate) fn destination(text: &str) -> Result<(), Wrong> {
             )),
         };
     }
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => Ok(()),
-        _ => Err(Wrong::form(
-            "is not an address with a port, nor the path of a socket",
-            "such as \"192.0.2.7:443\", \"[2001:db8::7]:443\" or \"/run/app.sock\"; names are not looked up",
-        )),
-    }
+    text.parse::<Peer>().map(drop).map_err(|NoPeer| {
+        Wrong::form(
+            "is neither an address nor a name with a port, nor the path of a socket",
+            "such as \"192.0.2.7:443\", \"index.example.org:443\", \"192.0.2.7:53/udp\" or \"/run/app.sock\"",
+        )
+    })
 }
 
 /// Any capability of the kernel, whether or not a job could be given it.
@@ -111,12 +108,12 @@ mod tests {
 
     #[test]
     fn a_destination_is_an_address_or_a_socket() {
-        let wrong = "is not an address with a port, nor the path of a socket";
+        let wrong = "is neither an address nor a name with a port, nor the path of a socket";
         assert_form(
             destination,
-            &["192.0.2.7:443", "[::1]:80", "/run/x.sock"],
+            &["192.0.2.7:443", "[::1]:80/udp", "example.org:443", "/run/x.sock"],
             &[
-                ("example.org:443", wrong),
+                ("example.org", wrong),
                 ("192.0.2.7", wrong),
                 ("192.0.2.7:0", wrong),
                 ("", wrong),

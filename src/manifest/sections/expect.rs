@@ -22,7 +22,7 @@ pub(crate) static EXPECT: Section = Section {
         key(
             "can-connect",
             PEER,
-            "An address and port, or the path of a socket, that the job can connect to.",
+            "An address or name with a port, or the path of a socket, that the job can connect to; with `/udp`, that a datagram to it is not refused.",
         ),
         key("cannot-connect", PEER, "One that it cannot."),
         key("uid", ID, "The job's user id inside."),
