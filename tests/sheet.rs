@@ -452,6 +452,36 @@ fn a_plan_for_another_host_leaves_this_one_alone() {
     assert_eq!(folder.files("."), before);
 }
 
+/// Wherever the manifest stands, with whatever in the environment.
+#[test]
+fn a_plan_has_the_same_bytes_everywhere() {
+    let text = MANIFEST.replace(
+        "[job.lint]",
+        "[variables]\nTOKEN = { env = \"RINGFENCE_TEST_TOKEN\", default = \"none\" }\n[job.lint]\nenv.TOKEN = \"${TOKEN}\"",
+    );
+    let sheets = ["here", "there"].map(|name| {
+        let folder = Folder::new(name);
+        folder.write("ringfence.toml", &text);
+        let mut plan = Command::new(env!("CARGO_BIN_EXE_ringfence"));
+        plan.args(["plan", "--all", "--facts", "new.toml"])
+            .current_dir(&folder.0)
+            .env_clear()
+            .env("RINGFENCE_CONFIG", "/dev/null")
+            .env("RINGFENCE_STORE", folder.0.join("store"));
+        if name == "there" {
+            plan.env("RINGFENCE_TEST_TOKEN", "a secret")
+                .env("LC_ALL", "C")
+                .env("TZ", "Asia/Tokyo");
+        }
+        let out = plan.output().expect("ringfence");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).expect("text")
+    });
+    assert_eq!(sheets[0], sheets[1]);
+    assert!(sheets[0].contains("TOKEN=${TOKEN}"), "{}", sheets[0]);
+    assert!(!sheets[1].contains("secret"), "{}", sheets[1]);
+}
+
 #[test]
 fn a_matrix_that_is_wrong() {
     let folder = Folder::new("wrong");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use toml::Value;
 
 use super::facts::{FACTS_VERSION, Facts};
@@ -85,11 +85,17 @@ impl Facts {
     /// # Errors
     /// [`FactsError`]: the first thing that facts do not have, with its place.
     pub fn from_toml(text: &str) -> Result<Facts, FactsError> {
-        let facts: Facts = toml::from_str(text)?;
-        if facts.facts != FACTS_VERSION {
-            return Err(FactsError::Version(facts.facts));
+        /// What the facts of every version begin with.
+        #[derive(Deserialize)]
+        struct Head {
+            facts: u32,
         }
-        Ok(facts)
+        // First: those of another version have other keys.
+        let head: Head = toml::from_str(text)?;
+        match head.facts {
+            FACTS_VERSION => Ok(toml::from_str(text)?),
+            other => Err(FactsError::Version(other)),
+        }
     }
 }
 
@@ -185,8 +191,10 @@ mod tests {
 
     #[test]
     fn refuses_another_version() {
-        let text = facts().to_toml().replace("facts = 1", "facts = 2");
-        let error = Facts::from_toml(&text).unwrap_err().to_string();
-        assert_eq!(error, "facts = 2: this program reads version 1");
+        let other = facts().to_toml().replace("facts = 1", "facts = 2");
+        for text in [other.as_str(), "facts = 2\nnew = true\n"] {
+            let error = Facts::from_toml(text).unwrap_err().to_string();
+            assert_eq!(error, "facts = 2: this program reads version 1");
+        }
     }
 }
