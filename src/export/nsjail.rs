@@ -63,7 +63,6 @@ fn write(out: &mut String, sandbox: &Sandbox<'_>, lost: &mut Losses) -> Result<s
             ("newipc", Namespace::Ipc),
             ("newuts", Namespace::Uts),
             ("newcgroup", Namespace::Cgroup),
-            ("newtime", Namespace::Time),
         ] {
             writeln!(out, "clone_{flag}: {}", sandbox.namespaces.contains(&namespace))?;
         }
@@ -81,6 +80,12 @@ fn write(out: &mut String, sandbox: &Sandbox<'_>, lost: &mut Losses) -> Result<s
         writeln!(out, "mount_proc: false")?;
         mounts(out, sandbox, root)?;
         let cgroup = &sandbox.cgroup;
+        if cgroup.controllers.values().any(|version| *version == 1) {
+            writeln!(
+                out,
+                "# Of control groups v1 these must be there: /sys/fs/cgroup/{{memory,pids,cpu}}/NSJAIL"
+            )?;
+        }
         if let Some(memory) = cgroup.memory {
             writeln!(out, "cgroup_mem_max: {}\ncgroup_mem_swap_max: 0", memory.0)?;
         }
@@ -130,6 +135,17 @@ fn mounts(out: &mut String, sandbox: &Sandbox<'_>, root: Option<&String>) -> std
             "mount {{ src: \"/dev/{device}\" dst: \"/dev/{device}\" is_bind: true rw: true }}"
         )?;
     }
+    for (link, target) in [
+        ("fd", "fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+    ] {
+        writeln!(
+            out,
+            "mount {{ src: \"/proc/self/{target}\" dst: \"/dev/{link}\" is_symlink: true }}"
+        )?;
+    }
     for mount in &sandbox.mounts {
         let at = quoted(mount.at);
         match &mount.what {
@@ -157,8 +173,9 @@ fn mounts(out: &mut String, sandbox: &Sandbox<'_>, root: Option<&String>) -> std
             )?,
             Place::File(text) => writeln!(
                 out,
-                "mount {{ dst: {at} src_content: {} rw: false nosuid: true nodev: true }}",
-                quoted(text)
+                "mount {{ dst: {at} src_content: {} rw: false nosuid: true nodev: true noexec: true }}",
+                // Without any content it would look for a file system of no type.
+                quoted(if text.is_empty() { "\n" } else { text })
             )?,
             Place::Link(target) => writeln!(
                 out,
@@ -231,6 +248,12 @@ fn losses(sandbox: &Sandbox<'_>, losses: &mut Losses) {
     }
     if sandbox.init {
         losses.add("init", "the job is PID 1: nothing reaps what it leaves");
+    }
+    if sandbox.namespaces.contains(&Namespace::Time) {
+        losses.add(
+            "namespaces.time",
+            "the clocks since boot are the host's: nsjail has others only for a job that it does not watch",
+        );
     }
     if sandbox.seccomp.is_some() {
         losses.add(
