@@ -41,6 +41,7 @@ pub(super) fn bundle(sandbox: &Sandbox<'_>, losses: &mut Losses) -> Exported {
 }
 
 fn lost(sandbox: &Sandbox<'_>, losses: &mut Losses) {
+    sandbox.network.lonely_losses("the runtime", losses);
     if sandbox.init {
         losses.add(
             "init",

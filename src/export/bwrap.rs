@@ -170,6 +170,7 @@ fn of_proc(paths: &[String]) -> impl Iterator<Item = &str> {
 }
 
 fn losses(sandbox: &Sandbox<'_>, losses: &mut Losses) {
+    sandbox.network.lonely_losses("bubblewrap", losses);
     if sandbox.seccomp.is_some() {
         losses.add(
             "security.seccomp",

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::docker::{SIGTERM, losses, may_set, seccomp_file, ulimits};
+use super::network::{Bridge, Network};
 use super::sandbox::{Place, Sandbox};
 use super::{Exported, Losses, Refusal, yaml};
 use crate::profile::{Namespace, Rlimit};
@@ -30,7 +31,6 @@ pub(super) fn compose(sandbox: &Sandbox<'_>, beside: bool, lost: &mut Losses) ->
         "working_dir": literal(&sandbox.workdir),
         "user": format!("{}:{}", sandbox.user, sandbox.group),
         "environment": env,
-        "network_mode": if sandbox.own_network() { "none" } else { "host" },
         "read_only": sandbox.writable.is_none(),
         "init": sandbox.init,
         "cap_drop": ["ALL"],
@@ -47,6 +47,12 @@ pub(super) fn compose(sandbox: &Sandbox<'_>, beside: bool, lost: &mut Losses) ->
             service[key] = value;
         }
     };
+    let network = sandbox.network.word();
+    match &sandbox.network {
+        Network::Bridge(_) => set("networks", network.into_iter().collect()),
+        _ => set("network_mode", network.into()),
+    }
+    set("ports", sandbox.network.published().into());
     let names = sandbox.capabilities.iter().map(|capability| capability.name());
     set("cap_add", names.collect());
     set("group_add", sandbox.groups.iter().map(u32::to_string).collect());
@@ -84,7 +90,11 @@ pub(super) fn compose(sandbox: &Sandbox<'_>, beside: bool, lost: &mut Losses) ->
     set("volumes", volumes);
     set("shm_size", shm);
     let name = sandbox.job.to_owned();
-    let whole = json!({ "services": { name: service } });
+    let mut whole = json!({ "services": { name: service } });
+    if let Network::Bridge(Bridge { name: Some(name), .. }) = &sandbox.network {
+        // By this name for every project, as it is for every manifest.
+        whole["networks"] = json!({ (*name): { "name": name } });
+    }
     Ok(Exported {
         name: "compose.yaml",
         text: yaml::document(&whole),

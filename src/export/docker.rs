@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::network::{Bridge, Network};
 use super::sandbox::{Place, Sandbox};
 use super::{Exported, Losses, Refusal, shell};
 use crate::profile::{Namespace, Rlimit, RlimitValue};
@@ -45,6 +46,7 @@ pub(super) fn losses(sandbox: &Sandbox<'_>, losses: &mut Losses) {
         "ids",
         "ids inside are the host's own, unless the engine itself was started with --userns-remap",
     );
+    sandbox.network.open_losses(losses);
     if sandbox.namespaces.contains(&Namespace::Time) {
         losses.add("namespaces.time", "the clocks since boot are the host's");
     }
@@ -177,7 +179,16 @@ pub(super) fn docker(sandbox: &Sandbox<'_>, beside: bool, lost: &mut Losses) -> 
     if let Some(name) = sandbox.hostname {
         add(&["--hostname", name]);
     }
-    add(&["--network", if sandbox.own_network() { "none" } else { "host" }]);
+    if let Some(network) = sandbox.network.word() {
+        add(&["--network", network]);
+    }
+    if let Network::Bridge(Bridge { name: Some(name), .. }) = &sandbox.network {
+        let text = format!("the network is not made by the run: docker network create {name}");
+        lost.add("network.name", text);
+    }
+    for ports in sandbox.network.published() {
+        add(&["--publish", &ports]);
+    }
     if !sandbox.namespaces.contains(&Namespace::Ipc) {
         add(&["--ipc", "host"]);
     }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::docker::SIGTERM;
+use super::network::Network;
 use super::sandbox::{Place, Sandbox};
 use super::{Exported, Losses, Refusal, yaml};
 use crate::profile::Namespace;
@@ -38,14 +39,20 @@ pub(super) fn kubernetes(sandbox: &Sandbox<'_>, lost: &mut Losses) -> Result<Exp
         "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name, "labels": labels }, "spec": spec,
     });
     let mut text = yaml::document(&job);
-    if sandbox.own_network() {
-        // No rule is listed, so nothing may pass.
-        let policy = json!({
+    if !matches!(sandbox.network, Network::Host) {
+        // What no rule lists may not pass.
+        let (ingress, egress) = sandbox.network.policy(lost);
+        let mut policy = json!({
             "apiVersion": "networking.k8s.io/v1",
             "kind": "NetworkPolicy",
             "metadata": { "name": name, "labels": labels },
             "spec": { "podSelector": { "matchLabels": labels }, "policyTypes": ["Ingress", "Egress"] },
         });
+        for (key, rules) in [("ingress", ingress), ("egress", egress)] {
+            if !rules.is_empty() {
+                policy["spec"][key] = rules.into();
+            }
+        }
         text = format!("{text}---\n{}", yaml::document(&policy));
     }
     Ok(Exported {
@@ -58,11 +65,24 @@ pub(super) fn kubernetes(sandbox: &Sandbox<'_>, lost: &mut Losses) -> Result<Exp
 }
 
 fn losses(sandbox: &Sandbox<'_>, losses: &mut Losses) {
-    if sandbox.own_network() {
-        losses.add(
+    match &sandbox.network {
+        Network::Null => losses.add(
             "network.mode",
             "the pod has an interface; that nothing passes is up to the cluster's network plugin",
-        );
+        ),
+        Network::Bridge(bridge) => {
+            losses.add(
+                "network",
+                "that its policy holds is up to the cluster's network plugin",
+            );
+            if bridge.name.is_some() {
+                losses.add(
+                    "network.name",
+                    "jobs do not find each other: a policy and a service for both would say so",
+                );
+            }
+        }
+        Network::Host => {}
     }
     losses.add(
         "ids",
@@ -215,7 +235,11 @@ fn pod(sandbox: &Sandbox<'_>, name: &str, image: &str) -> Value {
     if let Some(name) = sandbox.hostname {
         pod["hostname"] = dns_label(name).into();
     }
-    if !sandbox.own_network() {
+    let ports = sandbox.network.container_ports();
+    if !ports.is_empty() {
+        pod["containers"][0]["ports"] = ports.into();
+    }
+    if matches!(sandbox.network, Network::Host) {
         pod["hostNetwork"] = true.into();
         // A pod in the node's network cannot have users of its own.
         pod["hostUsers"] = true.into();

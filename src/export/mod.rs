@@ -8,6 +8,7 @@ mod bwrap;
 mod compose;
 mod docker;
 mod kubernetes;
+mod network;
 mod nsjail;
 mod sandbox;
 mod shell;

@@ -239,6 +239,7 @@ fn rlimits(out: &mut String, sandbox: &Sandbox<'_>, lost: &mut Losses) -> std::f
 }
 
 fn losses(sandbox: &Sandbox<'_>, losses: &mut Losses) {
+    sandbox.network.lonely_losses("nsjail", losses);
     let program = sandbox.argv.first().map_or("", String::as_str);
     if !program.starts_with('/') {
         losses.add(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::network::Network;
 use super::{Loss, Refusal};
 use crate::plan::{
     Cgroup, ChildStep, HostStep, Id, IdMapping, InitStep, Mounted, Plan, PlannedImage, RootMount, Tree,
@@ -59,6 +60,7 @@ pub(crate) struct Sandbox<'a> {
     pub(crate) ambient: bool,
     pub(crate) init: bool,
     pub(crate) namespaces: &'a BTreeSet<Namespace>,
+    pub(super) network: Network<'a>,
     pub(crate) mapping: &'a IdMapping,
     pub(crate) caller: (u32, u32),
     /// The first id of the host for a range.
@@ -153,6 +155,7 @@ impl<'a> Sandbox<'a> {
             ambient: false,
             init: plan.exec.init,
             namespaces: &plan.namespaces,
+            network: Network::of(plan.namespaces.contains(&Namespace::Net), &plan.network),
             mapping: &IdMapping::Range,
             caller: values.caller,
             base: values.base,
@@ -242,11 +245,6 @@ impl<'a> Sandbox<'a> {
             }
         }
         Ok(sandbox)
-    }
-
-    /// Whether it has a network namespace of its own.
-    pub(super) fn own_network(&self) -> bool {
-        self.namespaces.contains(&Namespace::Net)
     }
 
     /// The one line of the id maps of users and of groups: inside, outside, how many.

@@ -141,6 +141,87 @@ fn every_engine_is_given_what_it_can_hold() {
     }
 }
 
+/// A network with everything that one can have.
+const NETWORK: &str = r#"
+schema = 1
+[job.web]
+image = "python"
+command = ["python3", "-m", "http.server"]
+[job.web.network]
+mode = "bridge"
+name = "app"
+allow."index.example.org" = { ports = [443] }
+allow."10.1.0.0/16" = { ports = [53, 5432], protocol = "tcp" }
+allow."2001:db8::7" = {}
+publish."127.0.0.1:8080" = { to = 80 }
+publish."[::1]:9000-9001" = { to = 90, protocol = "udp" }
+publish."0.0.0.0:0" = { to = 7 }
+"#;
+
+/// What an engine is told of a network, and what is lost of it.
+fn network(target: Target, text: &str) -> String {
+    let exported = exported(target, text, ROOT, Rootfs::Folder("/store/rootfs".to_owned()));
+    let exported = exported.unwrap_or_else(|refusal| panic!("{refusal}"));
+    let told = match target {
+        Target::Docker => {
+            let of_network = |line: &&str| line.contains("--network") || line.contains("--publish");
+            exported
+                .text
+                .lines()
+                .filter(of_network)
+                .collect::<Vec<_>>()
+                .join("\n")
+        }
+        Target::Compose | Target::Kubernetes => {
+            let documents = exported.text.split("---\n").map(|text| {
+                let mut whole: serde_json::Value = serde_saphyr::from_str(text).expect("YAML");
+                match whole["kind"].as_str() {
+                    Some("Job") => whole["spec"]["template"]["spec"]["containers"][0]["ports"].take(),
+                    Some(_) => whole["spec"].take(),
+                    None => {
+                        let service = &whole["services"]["web"];
+                        serde_json::json!([
+                            service["networks"],
+                            service["network_mode"],
+                            service["ports"],
+                            whole["networks"]
+                        ])
+                    }
+                }
+                .to_string()
+            });
+            documents.collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    };
+    let losses = exported.losses.iter().map(ToString::to_string);
+    let losses: Vec<String> = losses.filter(|loss| loss.starts_with("network")).collect();
+    format!("{}: {told}\n{}\n", target.name(), losses.join("\n"))
+}
+
+#[test]
+fn a_network_is_told_as_far_as_an_engine_has_words() {
+    let targets = [Target::Docker, Target::Compose, Target::Kubernetes, Target::Bwrap];
+    let told: Vec<String> = targets.map(|target| network(target, NETWORK)).into();
+    let open = NETWORK
+        .lines()
+        .filter(|line| !line.starts_with("allow") && !line.starts_with("name"));
+    let open = open
+        .filter(|line| !line.starts_with("publish"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let targets = [Target::Docker, Target::Compose, Target::Kubernetes];
+    let bare: Vec<String> = targets.map(|target| network(target, &open)).into();
+    let told = format!(
+        "{}\n--- without names, lists and ports\n{}",
+        told.join("\n"),
+        bare.join("\n")
+    );
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "../../tests/exports" }, {
+        insta::assert_snapshot!("network", told);
+    });
+}
+
 #[test]
 fn an_ordinary_users_bundle_maps_the_caller() {
     let exported = exported(Target::OciBundle, PLAIN, USER, Rootfs::Empty).expect("a bundle");
