@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use super::keys::FromKeys;
 use super::line::Ids;
 use super::plain::{Plain, Quoted};
-use super::{Id, InitStep, Mounted, Plan, RootMount, Tree, Upper, WorkloadStep};
+use super::{Id, InitStep, Mounted, NetworkStep, Plan, RootMount, Tree, Upper, WorkloadStep};
 use crate::egress::Egress;
 use crate::profile::Namespace;
 
@@ -87,6 +87,34 @@ impl Plan {
         std::iter::once(root.to_owned()).chain(mounts).collect()
     }
 
+    fn reaches(&self) -> Vec<String> {
+        let words = match (self.namespaces.contains(&Namespace::Net), self.egress()) {
+            (true, None) => "nothing: it has a loopback interface only",
+            (true, Some(Egress::Open)) => {
+                "what the host reaches, but not the host itself, from an address of its own"
+            }
+            (true, Some(Egress::Listed(allowed))) if !allowed.is_empty() => {
+                return allowed
+                    .iter()
+                    .map(|one| Plain(&one.to_string()).to_string())
+                    .collect();
+            }
+            (true, Some(Egress::Listed(_))) => "nothing: no host is listed",
+            (false, _) => "everything that the host reaches",
+        };
+        vec![words.to_owned()]
+    }
+
+    fn reached_at(&self) -> Vec<String> {
+        let published = |step: &NetworkStep| match step {
+            NetworkStep::Publish { at, to, protocol } => {
+                Some(format!("{} of the host ({protocol}, to {to} inside)", Plain(at)))
+            }
+            _ => None,
+        };
+        self.network.iter().filter_map(published).collect()
+    }
+
     fn bounds(&self) -> String {
         let mut bounds = self.cgroup().map_or_else(Vec::new, |cgroup| cgroup.bounds());
         let watch = &self.watch;
@@ -152,18 +180,9 @@ impl Plan {
                 "no init: it is PID 1"
             }
         )?;
-        for (number, seen) in self.sees().into_iter().enumerate() {
-            writeln!(f, "{:<13}{seen}", if number == 0 { "sees" } else { "" })?;
-        }
-        let reaches = match (self.namespaces.contains(&Namespace::Net), self.egress()) {
-            (true, None) => "nothing: it has a loopback interface only",
-            (true, Some(Egress::Open)) => {
-                "what the host reaches, but not the host itself, from an address of its own"
-            }
-            (true, Some(Egress::Listed(_))) => "what its network steps allow, from an address of its own",
-            (false, _) => "everything that the host reaches",
-        };
-        writeln!(f, "reaches      {reaches}")?;
+        rows(f, "sees", self.sees())?;
+        rows(f, "reaches", self.reaches())?;
+        rows(f, "reached at", self.reached_at())?;
         writeln!(f, "bounded by   {}", self.bounds())?;
         let own: Vec<String> = self.namespaces.iter().map(ToString::to_string).collect();
         writeln!(f, "namespaces   {}", own.join(" "))?;
@@ -194,6 +213,14 @@ impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.sheet(f, None)
     }
+}
+
+/// What there is of one kind, a row each; the first has its name.
+fn rows(f: &mut Formatter<'_>, name: &str, rows: Vec<String>) -> fmt::Result {
+    for (number, row) in rows.into_iter().enumerate() {
+        writeln!(f, "{:<13}{row}", if number == 0 { name } else { "" })?;
+    }
+    Ok(())
 }
 
 fn phase<S: Display + FromKeys>(
