@@ -320,7 +320,9 @@ proptest! {
         prop_assert!(!up.contains(&Direction::Tighter), "{:?}", up);
         prop_assert!(!down.contains(&Direction::Looser), "{:?}", down);
         prop_assert_eq!(up.contains(&Direction::Looser), from != to);
-        if let (Some(tight), Some(loose)) = (planned(&tight), planned(&loose)) {
+        // The host's network takes /sys away: there, what a looser key leads to is tighter as well.
+        let takes_sys = lines.contains("sys = \"read-only\"") && LADDERS[ladder].0.starts_with("network");
+        if !takes_sys && let (Some(tight), Some(loose)) = (planned(&tight), planned(&loose)) {
             prop_assert!(!directions(&plans(&tight, &loose)).contains(&Direction::Tighter));
         }
     }
