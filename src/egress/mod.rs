@@ -62,14 +62,23 @@ pub(crate) struct Around {
     pub(crate) gateway: Vec<IpAddr>,
     /// The addresses of the jobs on the network that was named, which see each other.
     pub(crate) peers: Vec<IpNet>,
+    /// The job's own addresses, besides those of its loopback interface.
+    pub(crate) own: Vec<IpAddr>,
 }
 
-/// Closed to every job, unless an entry lists a part of it: where clouds tell a machine its secrets (169.254.169.254,
-/// fd00:ec2::254), what is local to a link, and everybody at once.
-const CLOSED: [IpNet; 6] = [
+/// Closed to every job, unless an entry lists a part of it: where clouds tell a machine its secrets, what is local to a
+/// link, and everybody at once.
+const CLOSED: [IpNet; 11] = [
     four([169, 254, 0, 0], 16),
     four([224, 0, 0, 0], 3),
+    // The metadata services that are not at 169.254.169.254: Alibaba Cloud, Azure, Oracle Cloud; Amazon, Google and Oracle
+    // over IPv6.
+    four([100, 100, 100, 200], 32),
+    four([168, 63, 129, 16], 32),
+    four([192, 0, 0, 192], 32),
     six([0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254], 128),
+    six([0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254], 128),
+    six([0xfd00, 0x00c1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128),
     // The first of them through a translator (RFC 6052).
     six([0x64, 0xff9b, 0, 0, 0, 0, 0xa9fe, 0], 112),
     six([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
@@ -77,13 +86,18 @@ const CLOSED: [IpNet; 6] = [
 ];
 
 /// Where no public name may lead: private, shared and local addresses (RFC 6890), besides what is closed to every job.
-const PRIVATE: [IpNet; 8] = [
+const PRIVATE: [IpNet; 12] = [
     four([0, 0, 0, 0], 8),
     four([10, 0, 0, 0], 8),
     four([100, 64, 0, 0], 10),
     four([127, 0, 0, 0], 8),
     four([172, 16, 0, 0], 12),
+    four([192, 0, 0, 0], 24),
     four([192, 168, 0, 0], 16),
+    four([198, 18, 0, 0], 15),
+    // 6to4, which holds an IPv4 address (RFC 3056), and what was local to a site (RFC 3879).
+    six([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
+    six([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
     // `::`, `::1` and the IPv4 addresses in them.
     six([0; 8], 64),
     six([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),

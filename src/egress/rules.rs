@@ -124,6 +124,7 @@ pub(crate) fn text(egress: &Egress, around: &Around) -> String {
     };
     let (refused, allowed) = (count(Passed::Refused), count(Passed::Allowed));
     let reach = reach(egress, around);
+    let sources = sources(&around.own);
     // A packet that is sent again is no new connection; a refused one never gets a mark, as its connection is none.
     format!(
         "table inet {TABLE} {{
@@ -138,14 +139,56 @@ pub(crate) fn text(egress: &Egress, around: &Around) -> String {
 \t}}
 \tchain output {{
 \t\ttype filter hook output priority filter; policy drop;
-\t\toifname \"lo\" accept
-\t\tct state established,related accept
+{sources}\t\tct state established,related accept
 \t\tct state invalid drop
-\t\ticmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept
 {reach}\t}}
 }}
 "
     )
+}
+
+/// The rules for where a packet says that it comes from, before what it belongs to counts.
+///
+/// Anybody may bind a socket to any address (`IPV6_FREEBIND`, ipv6(7)) and send from there over the loopback interface: what
+/// is sent to that address then would be the answer in a connection of the kernel's table, and pass as established.
+fn sources(own: &[IpAddr]) -> String {
+    let mut rules = Rules::default();
+    let of = |family: Family| {
+        let addresses = own.iter().filter(move |address| Family::of(**address) == family);
+        addresses.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for (family, loopback) in [(Family::V4, "127.0.0.0/8"), (Family::V6, "::1")] {
+        let (header, _) = family.words();
+        let here = [vec![loopback.to_owned()], of(family)].concat().join(", ");
+        rules.line(&format!("oifname \"lo\" {header} saddr {{ {here} }} accept"));
+    }
+    // So a refusal comes back, in the name of who was not reached. It makes no connection.
+    rules.line("oifname \"lo\" tcp flags & rst == rst accept");
+    for kind in ["icmp", "icmpv6"] {
+        rules.line(&format!(
+            "oifname \"lo\" {kind} type destination-unreachable accept"
+        ));
+    }
+    rules.line("oifname \"lo\" drop");
+    // Neighbours are on the link: what is sent to anybody else in this guise is not about them.
+    let link: Vec<String> = of(Family::V6)
+        .iter()
+        .map(|address| format!("{address}/64"))
+        .collect();
+    let link = [vec!["fe80::/10".to_owned(), "ff02::/16".to_owned()], link]
+        .concat()
+        .join(", ");
+    rules.line(&format!(
+        "icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 ip6 daddr {{ {link} }} accept"
+    ));
+    for family in Family::ALL {
+        let (header, kind) = family.words();
+        match of(family).as_slice() {
+            [] => rules.line(&format!("meta nfproto {kind} goto refuse")),
+            own => rules.line(&format!("{header} saddr != {{ {} }} drop", own.join(", "))),
+        }
+    }
+    rules.text
 }
 
 /// The rules for a connection to somewhere else: the first that fits decides.
@@ -274,6 +317,7 @@ mod tests {
             closed: vec!["192.0.2.9/32".parse().unwrap(), "10.213.0.0/16".parse().unwrap()],
             gateway: vec!["10.213.7.1".parse().unwrap()],
             peers: vec!["10.213.7.0/24".parse().unwrap()],
+            own: vec!["10.213.7.5".parse().unwrap(), "fd72::7:5".parse().unwrap()],
         }
     }
 

@@ -153,7 +153,10 @@ impl Running {
                 let interface = reach.interface.ok_or("there is no interface")?;
                 let others = NetworkStep::Port { alone: false };
                 let alone = !self.prepared.plan.network.contains(&others);
-                reach.around = self.prepared.networks.around(interface.subnet, alone)?;
+                reach.around = self
+                    .prepared
+                    .networks
+                    .around(interface.subnet, interface.number, alone)?;
                 let nft = nft::program().ok_or(nft::MISSING)?;
                 let egress = self.prepared.plan.egress().ok_or("the plan has no rules")?;
                 return Ok(Some(Act::Rules(nft, rules::text(&egress, &reach.around))));

@@ -7,21 +7,22 @@ use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 
 use super::pool::Pool;
-use super::subnet::{GATEWAY, LENGTH, LENGTH_V6, Subnet, every_network_v6};
+use super::subnet::{GATEWAY, LENGTH, LENGTH_V6, Number, Subnet, every_network_v6};
 use crate::egress::Around;
 
-/// What stands around a job on the network `subnet`, whose jobs come from `pool`; it is `alone` there, or sees the others.
+/// What stands around the job `number` of the network `subnet`, whose jobs come from `pool`; it is `alone` there, or sees the
+/// others.
 ///
 /// # Errors
 /// EMFILE and its like: the kernel is asked over a socket.
-pub(crate) fn look(subnet: Subnet, pool: Pool, alone: bool) -> Result<Around, Errno> {
-    let own = getifaddrs()?.filter_map(|interface| {
+pub(crate) fn look(subnet: Subnet, number: Number, pool: Pool, alone: bool) -> Result<Around, Errno> {
+    let of_host = getifaddrs()?.filter_map(|interface| {
         let address = interface.address?;
         let four = address.as_sockaddr_in().map(|four| IpAddr::from(four.ip()));
         four.or_else(|| address.as_sockaddr_in6().map(|six| six.ip().into()))
     });
     // Inside, the loopback addresses are the job's own.
-    let own = own.filter(|address| !address.is_loopback()).map(IpNet::from);
+    let of_host = of_host.filter(|address| !address.is_loopback()).map(IpNet::from);
     let of_jobs = [pool.network(), every_network_v6()];
     let peers = match alone {
         true => Vec::new(),
@@ -32,8 +33,9 @@ pub(crate) fn look(subnet: Subnet, pool: Pool, alone: bool) -> Result<Around, Er
         .to_vec(),
     };
     Ok(Around {
-        closed: own.chain(of_jobs).collect(),
+        closed: of_host.chain(of_jobs).collect(),
         gateway: subnet.addresses(GATEWAY).map(|(address, _)| address).to_vec(),
         peers,
+        own: subnet.addresses(number).map(|(address, _)| address).to_vec(),
     })
 }

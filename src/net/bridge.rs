@@ -153,8 +153,8 @@ impl Networks {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(crate) fn around(&self, subnet: Subnet, alone: bool) -> Result<Around, String> {
-        around::look(subnet, self.pool, alone).map_err(words)
+    pub(crate) fn around(&self, subnet: Subnet, number: Number, alone: bool) -> Result<Around, String> {
+        around::look(subnet, number, self.pool, alone).map_err(words)
     }
 
     /// Removes what dead runs have left, and bridges without a job; what could not be removed is said.

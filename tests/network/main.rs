@@ -5,6 +5,7 @@
 mod support;
 
 mod egress;
+mod escapes;
 mod kills;
 mod ports;
 mod reach;
