@@ -96,6 +96,13 @@ impl Policy {
         }
     }
 
+    /// Whether what a name opens is open at `address` too. What is closed or private is open there by the entry that lists
+    /// the address, with that entry's ports, whichever name leads to it.
+    pub(crate) fn opens_at(&self, address: IpAddr) -> bool {
+        let address = IpNet::from(within(address.to_canonical()));
+        !self.closed.iter().any(|closed| closed.contains(&address))
+    }
+
     /// Whether a name may lead to `address`: an entry must list what is private or closed, and no less than its whole
     /// network does, so that `0.0.0.0/0` lists none of it.
     pub(crate) fn may_lead_to(&self, address: IpAddr) -> bool {
@@ -179,6 +186,7 @@ mod tests {
             closed: vec!["192.0.2.9/32".parse().unwrap(), "10.213.0.0/16".parse().unwrap()],
             gateway: vec!["10.213.7.1".parse().unwrap()],
             peers: vec!["10.213.7.0/24".parse().unwrap()],
+            own: Vec::new(),
         };
         let leads = |egress: &Egress| -> Vec<&str> {
             let policy = Policy::new(egress, &around);
@@ -220,6 +228,10 @@ mod tests {
                 "64:ff9b::203.0.113.5"
             ]
         );
+        let policy = Policy::new(&listed(&[("10.1.2.3", &[80], None)]), &around);
+        let opened = |address: &str| policy.opens_at(address.parse().unwrap());
+        assert!(policy.may_lead_to("10.1.2.3".parse().unwrap()) && !opened("10.1.2.3"));
+        assert!(opened("203.0.113.5"));
         let public = ["203.0.113.5", "10.213.7.5", "2001:db8::5", "64:ff9b::203.0.113.5"];
         assert_eq!(leads(&listed(&[])), public);
         assert_eq!(leads(&listed(&[("0.0.0.0/0", &[], None)])), public);

@@ -83,7 +83,8 @@ impl Desk {
         if open.is_empty() && !closed.is_empty() {
             return query.empty(Rcode::REFUSED);
         }
-        let addresses: Vec<IpAddr> = open.iter().map(|(address, _)| *address).collect();
+        let addresses = open.iter().map(|(address, _)| *address);
+        let addresses: Vec<IpAddr> = addresses.filter(|at| self.policy.opens_at(*at)).collect();
         let longest = open
             .iter()
             .map(|(_, lifetime)| *lifetime)
