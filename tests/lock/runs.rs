@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::archive::Archive;
-use crate::hub::{HELLO, Hub, Ids, base};
+use crate::hub::{HELLO, Hub, Ids, Visit, base};
 use crate::registry::Layer;
 use crate::support::{Ran, Test, skip};
 use crate::{lock, push};
@@ -27,6 +27,14 @@ fn internet(ran: &Ran) -> Vec<String> {
         .lines()
         .filter(|line| line.contains("socket(") && !line.contains("socket(AF_UNIX"));
     sockets.map(str::to_owned).collect()
+}
+
+/// Takes all images out of the store.
+fn empty(visit: &mut Visit) {
+    let prune = Test::command(&[])
+        .verb("image")
+        .args(&["prune", "--down-to", "0B"]);
+    visit.run(&prune.any_stdout().any_stderr().pulls());
 }
 
 #[test]
@@ -55,7 +63,7 @@ fn a_run_is_pinned_and_asks_no_one() {
         assert_eq!(hub.registry.paths(), Vec::<String>::new());
         // Another machine with the same lock: an empty store, and the tag has moved.
         let folder = visit.run(&run(&[]).verb("plan").any_stdout()).folder;
-        crate::support::empty_store(&folder);
+        empty(visit);
         visit.run(&run(&["--locked"]).stdout("first\n").any_stderr().pulls());
         let asked = hub.registry.paths();
         assert!(
@@ -63,10 +71,10 @@ fn a_run_is_pinned_and_asks_no_one() {
             "{asked:#?}"
         );
         // Without the lock the tag means what it means now.
-        crate::support::empty_store(&folder);
+        empty(visit);
         fs::remove_file(folder.join("ringfence.lock")).unwrap();
         visit.run(&run(&[]).stdout("second\n").any_stderr().pulls());
-        crate::support::empty_store(&folder);
+        empty(visit);
     });
 }
 
@@ -95,7 +103,7 @@ fn with_lock_and_store_no_socket_is_opened() {
         let ran = visit.run(&traced(run(&[])).verb("plan").any_stdout());
         assert_eq!(internet(&ran), Vec::<String>::new());
         // The trace does see sockets where there are any.
-        crate::support::empty_store(&ran.folder);
+        empty(visit);
         let ran = visit.run(&traced(run(&[])).stdout("first\n").any_stderr().pulls());
         assert!(!internet(&ran).is_empty());
     });
@@ -118,7 +126,7 @@ fn a_plan_is_made_from_the_lock() {
         visit.run(&lock(&["tool"], &["-q"]).pulls());
         let ran = visit.run(&plan);
         assert!(ran.stdout.contains("as           1000:1001"), "{}", ran.stdout);
-        crate::support::empty_store(&ran.folder);
+        empty(visit);
         let again = visit.run(&plan);
         assert_eq!(again.stdout, ran.stdout);
         fs::remove_file(ran.folder.join("ringfence.lock")).unwrap();

@@ -317,15 +317,3 @@ impl Ran {
         (text("requested"), text("enforced"))
     }
 }
-
-/// Takes all images out of the store in a folder of a run.
-pub(crate) fn empty_store(folder: &Path) {
-    let removed = std::process::Command::new("find")
-        .arg(folder.join("store"))
-        .args(["-mindepth", "1", "-delete"])
-        .status();
-    assert!(
-        removed.is_ok_and(|status| status.success()),
-        "the store is emptied"
-    );
-}
