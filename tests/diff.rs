@@ -215,7 +215,7 @@ fn two_plans() {
       looser   limits.wall                    1min → 90s
       looser   root                           root becomes writable
       looser   security.capabilities          adds CAP_NET_RAW
-      looser   security.capabilities.ambient  security.capabilities.ambient becomes kept by a user that is not 0
+      looser   security.capabilities.ambient  security.capabilities.ambient becomes held by the job's user
       looser   security.landlock.write        adds /
       tighter  limits.memory                  256MiB → 128MiB
       neutral  command                        ["true"] → ["true", "|`x`|"]

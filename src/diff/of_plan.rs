@@ -343,9 +343,10 @@ impl Held {
                         .iter()
                         .map(|capability| format!("CAP_{}", capability.name()));
                     self.put("security.capabilities", Measure::given(names), None);
-                    let kept = match ambient {
-                        true => Measure::state(1, "kept by a user that is not 0"),
-                        false => Measure::state(0, "user 0's alone"),
+                    // User 0 holds them without being given them.
+                    let kept = match (*ambient || root) && !capabilities.is_empty() {
+                        true => Measure::state(1, "held by the job's user"),
+                        false => Measure::state(0, "held by nobody"),
                     };
                     self.put("security.capabilities.ambient", kept, None);
                 }

@@ -282,6 +282,17 @@ fn plans_tell_the_same_as_their_manifests() {
     assert!(compared > 40, "{compared}");
 }
 
+#[test]
+fn a_user_that_becomes_root_gives_no_capability_up() {
+    let of = |user: &str| planned(&job(&format!("security.capabilities = [\"NET_RAW\"]\n{user}"))).unwrap();
+    let found = plans(
+        &of("user.from = \"image-unless-root\""),
+        &of("user.from = \"image\""),
+    );
+    assert!(!directions(&found).contains(&Direction::Tighter), "{found:?}");
+    assert!(directions(&found).contains(&Direction::Looser), "{found:?}");
+}
+
 /// A line of every ladder that gets on with the others, and one ladder to climb.
 fn climb() -> impl Strategy<Value = (String, usize, usize, usize)> {
     let others = proptest::collection::vec((0..LADDERS.len(), 0..8_usize), 0..6);
