@@ -349,7 +349,7 @@ fn the_receipt_says_what_the_kernel_holds() {
             );
             assert_eq!(at("namespace net"), serde_json::json!(["built-in strict:36:8"]));
             assert_eq!(at("namespace user"), serde_json::Value::Null);
-            assert_eq!(ran.value("/network"), "null");
+            assert_eq!(ran.value("/network/mode"), "null");
             assert_eq!(ran.value("/schema"), 1);
             assert_eq!(ran.value("/job"), "test");
             assert!(ran.value("/plan").as_str().unwrap().starts_with("sha256:"));
