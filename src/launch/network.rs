@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::error::{LaunchError, io_words, words};
 use super::names;
-use super::start::Running;
+use super::start::{Running, send};
 use crate::egress::{Around, Egress, Policy, rules};
 use crate::manifest::grammar::sockets;
 use crate::net::agent::{Act, Agent, Interface, Namespaces};
@@ -110,11 +110,7 @@ impl Running {
             self.reach.porter =
                 Some(porter.map_err(|errno| LaunchError::setup("published ports", words(errno)))?);
         }
-        match report.send(Record::Network, &[]) {
-            // A PID 1 that is gone has said why, or its end says enough.
-            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
-            Err(errno) => Err(LaunchError::setup("start PID 1", words(errno))),
-        }
+        send(report, Record::Network, &[])
     }
 
     /// Takes a step of the host's side; one of the inside is what the agent is to do.

@@ -352,7 +352,11 @@ impl Running {
 }
 
 /// Sends PID 1 a record with descriptors.
-fn send(report: &Channel, record: Record, descriptors: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
+pub(super) fn send(
+    report: &Channel,
+    record: Record,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), LaunchError> {
     match report.send(record, descriptors) {
         // A PID 1 that is gone has said why, or its end says enough: what is read next tells.
         Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),

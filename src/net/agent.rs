@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 
 use super::netlink::Netlink;
 use super::subnet::{GATEWAY, Number, Subnet};
+use super::words;
 use super::{link, nft, route, sysctl};
 use crate::sys::process::received_descriptor;
 use crate::sys::{capability, fork, process};
@@ -170,7 +171,7 @@ impl Agent {
     pub(crate) fn finish(self) -> Result<Vec<OwnedFd>, Failure> {
         let own = |errno: Errno| Failure {
             act: None,
-            cause: errno.desc().to_lowercase(),
+            cause: words(errno),
         };
         let heard = hear(self.answer.as_fd());
         process::wait(self.pid).map_err(own)?;
@@ -197,7 +198,6 @@ impl AsFd for Agent {
 
 /// Does everything, inside; the number of what failed and why.
 fn work(netlink: &mut Netlink, acts: &[Act]) -> Result<Vec<OwnedFd>, (u8, String)> {
-    let words = |errno: Errno| errno.desc().to_lowercase();
     let mut opened = Vec::new();
     for (number, act) in acts.iter().enumerate() {
         let done = match act {
@@ -215,7 +215,6 @@ fn work(netlink: &mut Netlink, acts: &[Act]) -> Result<Vec<OwnedFd>, (u8, String
 const LOOKS: u32 = 10_000;
 
 fn interface(netlink: &mut Netlink, wanted: &Interface) -> Result<(), String> {
-    let words = |errno: Errno| errno.desc().to_lowercase();
     let mut looks = if wanted.tap.is_some() { LOOKS } else { 1 };
     let link = loop {
         looks -= 1;

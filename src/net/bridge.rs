@@ -22,6 +22,7 @@ use super::link::{self, Link, Peer};
 use super::netlink::Netlink;
 use super::pool::Pool;
 use super::subnet::{GATEWAY, Number, Subnet};
+use super::words;
 use super::{around, forwarding, host_rules, nft, route, sysctl};
 use crate::egress::Around;
 
@@ -411,8 +412,4 @@ fn is_held(folder: &Path, name: &str) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
-}
-
-fn words(errno: Errno) -> String {
-    errno.desc().to_lowercase()
 }

@@ -25,4 +25,11 @@ mod subnet;
 mod sysctl;
 mod trusted;
 
+use nix::errno::Errno;
+
 pub(crate) use self::pool::Pool;
+
+/// The kernel's error as messages say it.
+fn words(errno: Errno) -> String {
+    errno.desc().to_lowercase()
+}

@@ -45,7 +45,7 @@ impl Pasta {
     /// That it is not installed, or cannot be started.
     pub(crate) fn start(agent: &Agent, subnet: Subnet, number: Number) -> Result<Pasta, String> {
         let program = program().ok_or("pasta is not installed (package passt)")?;
-        let words = |errno: Errno| format!("{}: {}", program.display(), errno.desc().to_lowercase());
+        let words = |errno: Errno| format!("{}: {}", program.display(), super::words(errno));
         let said = memfd_create(c"pasta", MFdFlags::MFD_CLOEXEC).map_err(words)?;
         let said = File::from(said);
         let mut command = Command::new(program);
