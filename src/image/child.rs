@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,7 @@ use super::pull::{Event, PullError, Report, Request, look_up, pull};
 use super::store::{Damage, Ownership, Store, Swept};
 use super::unpack::Owners;
 use crate::sys::fork;
+use crate::sys::process::Ended;
 use crate::sys::userns::{IdKind, IdMap, consecutive, map_by_helper, subordinate_ids};
 
 /// Ids that an image can name: those of a run's user namespace.
@@ -177,8 +180,8 @@ fn in_a_child<T: Serialize + DeserializeOwned>(
     };
     let child = fork::run(body).map_err(|errno| process("start its process", errno.to_string()))?;
     drop((to_parent, from_parent));
-    let outcome = listen(child, from_child, to_child, maps.as_ref(), &mut on_event);
-    let status = wait(child);
+    let outcome = listen(child.pid(), from_child, to_child, maps.as_ref(), &mut on_event);
+    let status = how(child.wait());
     match outcome {
         Ok(Some(Line::Done(report))) => Ok(report),
         Ok(Some(Line::Failed(text))) => Err(PullError::Reported(text)),
@@ -223,15 +226,16 @@ fn listen<T: DeserializeOwned>(
     }
 }
 
-fn wait(child: Pid) -> String {
-    loop {
-        return match waitpid(child, None) {
-            Err(Errno::EINTR) => continue,
-            Err(errno) => errno.to_string(),
-            Ok(WaitStatus::Signaled(_, signal, _)) => format!("by {signal}"),
-            Ok(WaitStatus::Exited(_, status)) => format!("with status {status}"),
-            Ok(other) => format!("{other:?}"),
-        };
+/// How it ended, in words.
+fn how(ended: Result<Ended, Errno>) -> String {
+    let ended = match ended {
+        Ok(ended) => ExitStatus::from_raw(ended.status),
+        Err(errno) => return errno.to_string(),
+    };
+    match (ended.signal().map(Signal::try_from), ended.code()) {
+        (Some(Ok(signal)), _) => format!("by {signal}"),
+        (_, Some(code)) => format!("with status {code}"),
+        (..) => ended.to_string(),
     }
 }
 

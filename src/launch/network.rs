@@ -2,9 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
-
-use super::error::{LaunchError, io_words, words};
+use super::error::{LaunchError, words};
 use super::names;
 use super::start::{Running, send};
 use crate::egress::{Around, Egress, Policy, rules};
@@ -20,7 +18,7 @@ use crate::plan::NetworkStep;
 use crate::profile::Protocol;
 use crate::report::channel::Channel;
 use crate::report::record::Record;
-use crate::sys::fork;
+use crate::sys::{fork, process};
 
 /// What a run has of a network.
 #[derive(Default)]
@@ -107,8 +105,7 @@ impl Running {
                 .addresses(interface.number)
                 .map(|(address, _)| address);
             let porter = Porter::start(namespaces, doors, &addresses);
-            self.reach.porter =
-                Some(porter.map_err(|errno| LaunchError::setup("published ports", words(errno)))?);
+            self.reach.porter = Some(porter.map_err(|cause| LaunchError::setup("published ports", cause))?);
         }
         send(report, Record::Network, &[])
     }
@@ -215,13 +212,16 @@ impl Reach {
     /// Opens the sockets of the host that `at` names, for the ports inside from `to` on.
     fn publish(&mut self, at: &str, to: u16, protocol: Protocol) -> Result<(), String> {
         let sockets = sockets(at).ok_or("not an address and port of the host")?;
-        for (socket, to) in sockets.into_iter().zip(to..=u16::MAX) {
+        for (socket, number) in sockets.into_iter().zip(0..) {
+            let to = to
+                .checked_add(number)
+                .ok_or("there are not as many ports inside")?;
             let open = match protocol {
                 Protocol::Tcp => Door::tcp,
                 Protocol::Udp => Door::udp,
             };
             let door =
-                open(socket, to).map_err(|error| format!("port {}: {}", socket.port(), io_words(&error)))?;
+                open(socket, to).map_err(|errno| format!("port {}: {}", socket.port(), words(errno)))?;
             self.published.push(Published {
                 at: door.at,
                 protocol,
@@ -238,26 +238,21 @@ impl Reach {
     ///
     /// # Errors
     /// What could not be ended.
-    pub(super) fn leave(self) -> Result<(), String> {
-        // It keeps the network namespace.
-        if let Some(resolver) = self.resolver {
-            resolver.end();
-        }
-        drop(self.doors);
-        let of = |what: &str, errno: Errno| format!("{what}: {}", words(errno));
-        let porter = self.porter.map_or(Ok(()), |porter| {
-            porter.end().map_err(|errno| of("published ports", errno))
-        });
-        let pasta = self
-            .pasta
-            .map_or(Ok(()), |pasta| pasta.end().map_err(|errno| of("pasta", errno)));
+    pub(super) fn leave(self) -> Vec<String> {
+        // These keep the network namespace.
+        drop((self.resolver, self.doors));
+        let porter = self.porter.map_or(Ok(()), Porter::end);
+        let porter = porter.map_err(|cause| format!("published ports: {cause}"));
+        drop(self.pasta);
         let left = self.member.map_or(Ok(()), |member| {
-            let leave = || {
+            fork::outlive(|| {
                 // There is nobody to tell any more; the next sweep tries again, and tells.
-                member.leave().ok();
-            };
-            fork::outlive(leave).map_err(|errno| of("leave the network", errno))
+                if process::keep_only(&member.held()).is_ok() {
+                    drop(member.leave());
+                }
+            })
         });
-        porter.and(pasta).and(left)
+        let left = left.map_err(|errno| format!("leave the network: {}", words(errno)));
+        porter.err().into_iter().chain(left.err()).collect()
     }
 }

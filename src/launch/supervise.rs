@@ -307,7 +307,7 @@ impl Running {
                 None
             }
         });
-        undo.extend(self.reach.leave().err());
+        undo.extend(self.reach.leave());
         let (status, cpu_us, max_rss) = match waited {
             Ok(ended) => (
                 Some(ended.status),

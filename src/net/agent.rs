@@ -21,8 +21,9 @@ use super::netlink::Netlink;
 use super::subnet::{GATEWAY, Number, Subnet};
 use super::words;
 use super::{link, nft, route, sysctl};
+use crate::sys::capability;
+use crate::sys::fork::{self, Child};
 use crate::sys::process::received_descriptor;
-use crate::sys::{capability, fork, process};
 
 /// The job's interface, whatever it leads to.
 pub(crate) const INTERFACE: &str = "eth0";
@@ -114,7 +115,7 @@ impl Namespaces {
 
 /// A child at work inside.
 pub(crate) struct Agent {
-    pid: Pid,
+    child: Child,
     answer: OwnedFd,
 }
 
@@ -139,7 +140,7 @@ impl Agent {
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
-        let pid = fork::run(|| {
+        let child = fork::run(|| {
             let entered = namespaces
                 .enter()
                 .and_then(|()| Netlink::open())
@@ -156,15 +157,15 @@ impl Agent {
         })?;
         drop(theirs);
         match hear(answer.as_fd())? {
-            Some(_) => Ok(Agent { pid, answer }),
+            Some(_) => Ok(Agent { child, answer }),
             // Its exit code is then the error, which the second byte of a status holds (wait(2)).
-            None => Err(Errno::from_raw(process::wait(pid)?.status >> 8)),
+            None => Err(Errno::from_raw(child.wait()?.status >> 8)),
         }
     }
 
     /// Its number: who may look at it finds the job's namespaces by that.
     pub(super) fn pid(&self) -> Pid {
-        self.pid
+        self.child.pid()
     }
 
     /// Waits until everything is done; the sockets that were opened, in their order.
@@ -174,7 +175,7 @@ impl Agent {
             cause: words(errno),
         };
         let heard = hear(self.answer.as_fd());
-        process::wait(self.pid).map_err(own)?;
+        self.child.wait().map_err(own)?;
         match heard.map_err(own)? {
             None => Err(Failure {
                 act: None,

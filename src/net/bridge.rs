@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -63,7 +63,7 @@ pub(crate) struct Member {
     port: String,
     alias: String,
     /// Held with others.
-    _jobs: File,
+    jobs_lock: File,
 }
 
 impl Networks {
@@ -131,7 +131,7 @@ impl Networks {
             port: port_name(&bridge, lease.number),
             lease,
             alias: format!("ringfence: job {job}"),
-            _jobs: jobs,
+            jobs_lock: jobs,
         })
     }
 
@@ -339,6 +339,11 @@ impl Member {
         lease::living(&self.networks.folder.join(&self.bridge.name))
     }
 
+    /// What a process that is to leave in this one's place must hold.
+    pub(crate) fn held(&self) -> [BorrowedFd<'_>; 2] {
+        [self.lease.as_fd(), self.jobs_lock.as_fd()]
+    }
+
     /// Removes the job's port; the bridge too if no job needs it in the next second.
     ///
     /// # Errors
@@ -346,7 +351,7 @@ impl Member {
     pub(crate) fn leave(self) -> Result<(), String> {
         delete(&mut Netlink::open().map_err(words)?, &self.port)?;
         self.lease.empty().map_err(|error| error.to_string())?;
-        drop(self._jobs);
+        drop(self.jobs_lock);
         self.networks.keep(&self.bridge.name)
     }
 }

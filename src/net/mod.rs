@@ -6,6 +6,7 @@
 pub(crate) mod agent;
 pub(crate) mod around;
 pub(crate) mod bridge;
+mod confine;
 pub(crate) mod connections;
 pub(crate) mod directory;
 mod forwarding;

@@ -11,14 +11,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 
 use super::agent::{Agent, INTERFACE};
 use super::subnet::{GATEWAY, LENGTH, Number, Subnet};
 use super::trusted;
-use crate::sys::{fork, process};
+use crate::sys::fork::{self, Child};
+use crate::sys::process;
 
 /// Where distributions put it.
 const PLACES: [&str; 2] = ["/usr/bin/pasta", "/bin/pasta"];
@@ -26,14 +26,17 @@ const PLACES: [&str; 2] = ["/usr/bin/pasta", "/bin/pasta"];
 /// The largest packet of its interface, in bytes: what the job writes at once it sends at once (pasta(1), --mtu).
 pub(crate) const MTU: u32 = 65520;
 
+/// The most that it may say, in bytes.
+const WORDS: u64 = 64 << 10;
+
 /// pasta(1), if it is installed and root's own.
 pub(crate) fn program() -> Option<&'static Path> {
     trusted::program(&PLACES)
 }
 
-/// pasta at work for one job.
+/// pasta at work for one job; it ends when this is dropped.
 pub(crate) struct Pasta {
-    pid: Pid,
+    _child: Child,
     process: OwnedFd,
     said: File,
 }
@@ -46,8 +49,12 @@ impl Pasta {
     pub(crate) fn start(agent: &Agent, subnet: Subnet, number: Number) -> Result<Pasta, String> {
         let program = program().ok_or("pasta is not installed (package passt)")?;
         let words = |errno: Errno| format!("{}: {}", program.display(), super::words(errno));
-        let said = memfd_create(c"pasta", MFdFlags::MFD_CLOEXEC).map_err(words)?;
+        let said =
+            memfd_create(c"pasta", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map_err(words)?;
         let said = File::from(said);
+        said.set_len(WORDS).map_err(|error| error.to_string())?;
+        // What it says beyond that is lost: it is no way to fill the host's memory.
+        fcntl(&said, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).map_err(words)?;
         let mut command = Command::new(program);
         command.args(["--foreground", "--quiet", "--ns-ifname", INTERFACE]);
         // It enters the one before it opens the other, and may then look only at who is there. PID 1 has closed itself.
@@ -77,14 +84,22 @@ impl Pasta {
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err);
-        let pid = fork::run(|| {
+        let child = fork::run(|| {
+            // What the caller has left open is none of its business.
+            if process::cloexec_from(3).is_err() {
+                return 127;
+            }
             // It comes back only to say that it could not be done, and the file of its words is then empty.
             drop(command.exec());
             127
         });
-        let pid = pid.map_err(words)?;
-        let process = process::open(pid).map_err(words)?;
-        Ok(Pasta { pid, process, said })
+        let child = child.map_err(words)?;
+        let process = process::open(child.pid()).map_err(words)?;
+        Ok(Pasta {
+            _child: child,
+            process,
+            said,
+        })
     }
 
     /// Why it has ended, in its own words.
@@ -97,21 +112,11 @@ impl Pasta {
         // Without a socket of the system log it speaks of that as well.
         let mut own = text
             .lines()
-            .filter(|line| !line.trim().is_empty() && !line.contains("syslog"));
+            .map(|line| line.trim_matches(|letter: char| letter.is_whitespace() || letter == '\0'))
+            .filter(|line| !line.is_empty() && !line.contains("syslog"));
         match (read, own.next_back()) {
-            (Ok(_), Some(line)) => format!("pasta: {}", line.trim()),
+            (Ok(_), Some(line)) => format!("pasta: {line}"),
             _ => "pasta has ended".to_owned(),
-        }
-    }
-
-    /// Ends it, and waits for that.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub(crate) fn end(self) -> Result<(), Errno> {
-        match process::signal(self.process.as_fd(), Signal::SIGKILL as i32) {
-            Ok(()) | Err(Errno::ESRCH) => process::wait(self.pid).map(drop),
-            Err(errno) => Err(errno),
         }
     }
 }

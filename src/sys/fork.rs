@@ -1,14 +1,42 @@
 //! A plain child in the same namespaces, by fork(2) without exec.
 
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, getppid, setsid};
+
+use super::process::{self, Ended};
+
+/// A child of this process; one that is dropped is killed and waited for.
+#[derive(Debug)]
+pub(crate) struct Child(Pid);
+
+impl Child {
+    /// Its number, which is its own until it is waited for.
+    pub(crate) fn pid(&self) -> Pid {
+        self.0
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// ECHILD when somebody else has waited for it.
+    pub(crate) fn wait(self) -> Result<Ended, Errno> {
+        let pid = self.0;
+        std::mem::forget(self);
+        process::wait(pid)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // It may be dead, and is waited for either way.
+        kill(self.0, Signal::SIGKILL).ok();
+        process::wait(self.0).ok();
+    }
+}
 
 /// Makes a child; none is the answer in it. The caller must have one thread, or the child may find a lock held for ever.
 ///
@@ -28,13 +56,13 @@ pub(crate) fn fork() -> Result<Option<Pid>, Errno> {
 /// # Errors
 /// EBUSY when this process has more than one thread (the child could wait for ever for a lock that another thread
 /// holds); else fork's.
-pub(crate) fn run(body: impl FnOnce() -> u8) -> Result<Pid, Errno> {
+pub(crate) fn run(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
     if threads()? != 1 {
         return Err(Errno::EBUSY);
     }
     let parent = nix::unistd::getpid();
     match fork()? {
-        Some(child) => Ok(child),
+        Some(child) => Ok(Child(child)),
         None => {
             let died = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
             // The signal says nothing about a parent that was gone before it was asked for.
@@ -45,13 +73,13 @@ pub(crate) fn run(body: impl FnOnce() -> u8) -> Result<Pid, Errno> {
                 _ => 125,
             };
             // No destructor or exit handler of the parent's copy runs twice.
-            super::process::exit_now(status.into())
+            process::exit_now(status.into())
         }
     }
 }
 
-/// Runs `body` in a process that is nobody's child, in a session of its own and without the caller's streams: it outlives
-/// this one. What it holds of this process's locks it holds on.
+/// Runs `body` in a process that is nobody's child, in a session of its own: it outlives this one, and lets go first of what
+/// the caller waits for the end of ([`process::keep_only`]).
 ///
 /// # Errors
 /// As [`run`]; ECHILD when the process between the two has failed.
@@ -59,19 +87,14 @@ pub(crate) fn outlive(body: impl FnOnce()) -> Result<(), Errno> {
     let between = run(|| match fork() {
         Ok(Some(_)) => 0,
         Ok(None) => {
-            let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty());
-            let apart = null.and_then(|null| {
-                setsid()?;
-                (0..3).try_for_each(|standard| super::process::duplicate_to_standard(null.as_fd(), standard))
-            });
-            if apart.is_ok() {
+            if setsid().is_ok() {
                 body();
             }
             0
         }
         Err(_) => 1,
     })?;
-    match super::process::wait(between)?.status {
+    match between.wait()?.status {
         0 => Ok(()),
         _ => Err(Errno::ECHILD),
     }

@@ -1,6 +1,6 @@
 //! Processes and their descriptors: close_range(2), pidfds, the loopback flag, waiting with usage.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -16,6 +16,35 @@ pub(crate) fn close_from(first: libc::c_uint) -> Result<(), Errno> {
     // the callers are about to call execve(2) or have listed what they keep below `first`.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) })?;
     Ok(())
+}
+
+/// Closes every descriptor but `kept`; the standard streams lead nowhere. A child that serves for long would hold the
+/// caller's pipes, terminal and locks open otherwise: no reader would see their end.
+///
+/// # Errors
+/// EMFILE when not even `/dev/null` can be opened; ENOSYS before Linux 5.9.
+pub(crate) fn keep_only(kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let null = nix::fcntl::open(
+        "/dev/null",
+        nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )?;
+    for standard in 0..3 {
+        duplicate_to_standard(null.as_fd(), standard)?;
+    }
+    drop(null);
+    let mut numbers: Vec<libc::c_int> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers {
+        if first < number {
+            // SAFETY: integers only. The callers are children right after fork(2), which end without running the
+            // destructors of what their parent owned, so nobody closes or uses one of these numbers a second time.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) })?;
+        }
+        first = first.max(number + 1);
+    }
+    close_from(first.cast_unsigned())
 }
 
 /// Marks every descriptor from `first` up close-on-exec (CLOSE_RANGE_CLOEXEC, Linux 5.11).

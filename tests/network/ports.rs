@@ -1,12 +1,15 @@
 //! Published ports.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::pty::openpty;
+
 use crate::support::{Caller, Live, PATIENCE, Test, skip};
-use crate::world::{HOST, World};
+use crate::world::{HOST, HOST_V6, World, ip};
 use crate::{each, missing};
 
 /// A server that gives back what it gets in capitals, by TCP on port 80 and by UDP on 5353, and ends when it was told `end`.
@@ -58,15 +61,17 @@ fn ask(at: &str, words: &[u8]) -> Vec<u8> {
 
 fn ask_udp(at: &str, words: &[u8]) -> Vec<u8> {
     let socket = UdpSocket::bind(if at.starts_with('[') {
-        "[::1]:0"
+        "[::]:0"
     } else {
         "0.0.0.0:0"
     })
     .unwrap();
+    socket.connect(at).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let mut heard = [0; 65536];
     for _ in 0..600 {
-        socket.send_to(words, at).unwrap();
+        // What came of the one before may be an error.
+        socket.send(words).ok();
         if let Ok(length) = socket.recv(&mut heard) {
             return heard[..length].to_vec();
         }
@@ -158,4 +163,87 @@ fn a_port_that_is_taken_ends_the_run_before_the_job_starts() {
     });
     drop(taken);
     world.settle("jobs that were refused");
+}
+
+/// The process that passes on what arrives is a copy of the launcher, which holds the other end of the job's input.
+#[test]
+fn a_job_that_publishes_reads_the_end_of_a_terminal() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let test = Test::sh("cat; echo end")
+        .with("network.mode = \"bridge\"")
+        .with("network.publish.\"127.0.0.1:8080\".to = 80");
+    for caller in crate::support::callers(Some(&[Caller::Root, Caller::User])) {
+        let terminal = openpty(None, None).unwrap();
+        // A line, and Ctrl-D.
+        File::from(terminal.master.try_clone().unwrap())
+            .write_all(b"typed\n\x04")
+            .unwrap();
+        let streams = [terminal.slave.into(), Stdio::piped(), Stdio::piped()];
+        let (ran, _) = test.start_with(caller, streams).unwrap().end_of_all();
+        assert_eq!(
+            (ran.status, ran.stdout.as_str()),
+            (0, "typed\nend\n"),
+            "{}",
+            ran.stderr
+        );
+        world.settle("a job that read to the end");
+    }
+}
+
+#[test]
+fn both_kinds_of_addresses_have_the_same_port() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let lines = "network.publish.\"0.0.0.0:8080\" = { to = 80 }\n\
+                 network.publish.\"[::]:8080\" = { to = 80 }\n\
+                 network.publish.\"0.0.0.0:8053\" = { to = 5353, protocol = \"udp\" }\n\
+                 network.publish.\"[::]:8053\" = { to = 5353, protocol = \"udp\" }";
+    // The host answers from the address that was asked, not from the one by which the answer leaves: who connects a socket
+    // hears nobody else.
+    ip("addr add 198.51.100.77/24 dev up0");
+    ip("addr add 2001:db8:1::77/64 dev up0 nodad");
+    let live = server(lines).start(Caller::Root).unwrap();
+    assert_eq!(ask("127.0.0.1:8080", b"one"), b"ONE");
+    world.there(|| {
+        for at in ["198.51.100.77", "[2001:db8:1::77]", HOST, &format!("[{HOST_V6}]")] {
+            assert_eq!(ask(&format!("{at}:8080"), b"two"), b"TWO");
+            assert_eq!(ask_udp(&format!("{at}:8053"), b"three"), b"THREE");
+        }
+    });
+    assert_eq!(ask("[::1]:8080", b"end"), b"END");
+    let (ran, _) = live.end_of_all();
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    world.settle("a job that published");
+}
+
+/// A place for one caller is two descriptors of the porter's, and it has no more than it is allowed.
+#[test]
+fn more_callers_than_descriptors_wait_for_each_other() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let live = server("network.publish.\"127.0.0.1:8080\".to = 80")
+        .wrapped(&["prlimit", "--nofile=64:64"])
+        .start(Caller::Root)
+        .unwrap();
+    assert_eq!(ask("127.0.0.1:8080", b"one"), b"ONE");
+    let waiting: Vec<TcpStream> = (0..60)
+        .map(|_| TcpStream::connect("127.0.0.1:8080").unwrap())
+        .collect();
+    // Those that came first are connected inside, and say nothing; when they go others come.
+    let mut last = waiting.into_iter().next_back().unwrap();
+    last.write_all(b"end")
+        .and_then(|()| last.shutdown(Shutdown::Write))
+        .unwrap();
+    let mut heard = Vec::new();
+    last.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"END");
+    live.end_of_all();
+    world.settle("a job that published");
 }

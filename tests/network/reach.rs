@@ -205,6 +205,38 @@ fn forwarding_is_off_again_after_the_last_job() {
     assert_eq!(settings(), before);
 }
 
+/// The bridge stays for a second, and one process of ours with it; `ringfence run | cat` does not wait for that.
+#[test]
+fn what_stays_after_a_run_holds_nothing_of_it() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let live = bridge("true").report().start(Caller::Root).unwrap();
+    let run = live.folder().join("run/network").display().to_string();
+    let (ran, room) = live.end();
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let mut looked = 0;
+    for process in room.groups().processes() {
+        // One that ends meanwhile holds nothing.
+        for fd in std::fs::read_dir(format!("/proc/{process}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let Ok(file) = std::fs::read_link(fd.path()) else {
+                continue;
+            };
+            let file = file.display().to_string();
+            let own = file == "/dev/null" || file.starts_with(&run) || file.starts_with("socket:");
+            assert!(own, "{process} holds {file}");
+            looked += 1;
+        }
+    }
+    assert!(looked > 0, "the keeper was looked at");
+    world.settle("a job that ended");
+}
+
 /// A job that reads waits for ever.
 fn streams() -> [std::process::Stdio; 3] {
     use std::process::Stdio;

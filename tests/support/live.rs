@@ -261,8 +261,9 @@ impl Live {
         (ran, room)
     }
 
+    /// Waits for the launcher's end alone.
     #[track_caller]
-    fn end(mut self) -> (Ran, Room) {
+    pub(crate) fn end(mut self) -> (Ran, Room) {
         let status = loop {
             if let Some(status) = self.launcher.try_wait().expect("a child") {
                 break status;

@@ -10,23 +10,19 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, setns};
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
 
 use super::message::Transport;
 use super::upstream::{read_framed, write_framed};
 use super::{Desk, Upstream};
 use crate::egress::Policy;
 use crate::net::agent::ADMIN;
+use crate::net::confine::confine;
 use crate::net::directory::{self, Directory};
 use crate::net::lookups::Lookups;
 use crate::net::sets::{self, Sets, Tried};
-use crate::sys::{capability, fork, process};
+use crate::sys::fork::{self, Child};
 
 /// Where a job asks for names: on its own loopback interface, which nothing from outside reaches.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
@@ -46,13 +42,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The most that it may say, in bytes: twice what its memory holds of names that are as long as names can be.
 const WORDS: u64 = 8 << 20;
 
-/// The user and group of nobody, and of nothing.
-const NOBODY: u32 = 65534;
-
-/// What the process keeps open besides its standard streams, and the first number above.
-const KEPT: usize = 5;
-const FREE: i32 = 3 + KEPT as i32;
-
 /// Whether the names of other jobs are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Jobs {
@@ -65,7 +54,8 @@ pub(crate) enum Jobs {
 /// What the launcher has of a resolver.
 #[derive(Debug)]
 pub(crate) struct Resolver {
-    pid: Pid,
+    /// Dropped, it ends without a word.
+    child: Child,
     channel: UnixStream,
     directory: Directory,
     sets: OwnedFd,
@@ -98,11 +88,18 @@ impl Resolver {
         let [udp, tcp, its_sets, our_sets] = <[OwnedFd; 4]>::try_from(sockets).map_err(|_| Errno::EBADF)?;
         let (directory, inquirer) = directory::pair().map_err(|error| errno(&error))?;
         let (mut channel, theirs) = UnixStream::pair().map_err(|error| errno(&error))?;
-        let pid = fork::run(|| {
-            let kept = [theirs.into(), udp, tcp, its_sets, inquirer.into()];
-            let Ok([channel, udp, tcp, sets, inquirer]) = confined(kept, user) else {
+        let child = fork::run(|| {
+            let inquirer = OwnedFd::from(inquirer);
+            let kept = [
+                theirs.as_fd(),
+                udp.as_fd(),
+                tcp.as_fd(),
+                its_sets.as_fd(),
+                inquirer.as_fd(),
+            ];
+            if confine(user, None, &kept, ADMIN).is_err() {
                 return 1;
-            };
+            }
             let desk = Desk {
                 policy,
                 upstream,
@@ -110,13 +107,13 @@ impl Resolver {
                     Jobs::Alone => None,
                     Jobs::Named => Some(Mutex::new(inquirer.into())),
                 },
-                sets: Mutex::new(Sets::new(sets)),
+                sets: Mutex::new(Sets::new(its_sets)),
                 lookups: Mutex::new(Lookups::default()),
             };
-            u8::from(serve(desk, channel.into(), udp.into(), tcp.into()).is_err())
+            u8::from(serve(desk, theirs, udp.into(), tcp.into()).is_err())
         })?;
         let resolver = Resolver {
-            pid,
+            child,
             directory,
             channel: channel.try_clone().map_err(|error| errno(&error))?,
             sets: our_sets,
@@ -124,10 +121,7 @@ impl Resolver {
         // Its copy of the other end is the only one now, so its death is an end of file.
         match channel.read_exact(&mut [0]) {
             Ok(()) => Ok(resolver),
-            Err(_) => {
-                resolver.end();
-                Err(Errno::ECHILD)
-            }
+            Err(_) => Err(Errno::ECHILD),
         }
     }
 
@@ -136,26 +130,14 @@ impl Resolver {
         &self.directory
     }
 
-    /// Ends it without a word.
-    pub(crate) fn end(self) {
-        // It may be dead, and is waited for either way.
-        nix::sys::signal::kill(self.pid, Signal::SIGKILL).ok();
-        process::wait(self.pid).ok();
-    }
-
     /// Ends it; what the job tried by the kernel's count, and which names it looked up.
     ///
     /// # Errors
     /// When the kernel does not say it. What the resolver does not say is left out, and said to be.
     pub(crate) fn finish(self) -> Result<(Vec<Tried>, Lookups), Errno> {
         let said = self.last_words();
-        let Resolver {
-            pid, channel, sets, ..
-        } = self;
-        drop(channel);
-        nix::sys::signal::kill(pid, Signal::SIGKILL).ok();
-        process::wait(pid).ok();
-        let tried = Sets::new(sets).tried()?;
+        drop(self.child);
+        let tried = Sets::new(self.sets).tried()?;
         Ok((tried, said.unwrap_or_else(Lookups::unknown)))
     }
 
@@ -166,58 +148,6 @@ impl Resolver {
         (&self.channel).take(WORDS).read_to_end(&mut words).ok()?;
         serde_json::from_slice(&words).ok()
     }
-}
-
-/// Gives up everything but these descriptors and CAP_NET_ADMIN in the job's user namespace.
-fn confined(kept: [OwnedFd; KEPT], user: BorrowedFd<'_>) -> Result<[OwnedFd; KEPT], Errno> {
-    let root = Uid::effective().is_root();
-    setns(user, CloneFlags::CLONE_NEWUSER)?;
-    let kept = keep(kept)?;
-    // Root's own files would be this process's otherwise, whatever it may do. Everybody else has no more than the caller.
-    if root {
-        setgroups(&[])?;
-        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-        setresgid(group, group, group)?;
-        setresuid(user, user, user)?;
-    }
-    capability::bound(0)?;
-    capability::set(ADMIN, 0)?;
-    prctl::set_no_new_privs()?;
-    // A second wall: what the kernel has of it. No rule, so no file.
-    let nothing = Ruleset::default()
-        .handle_access(AccessFs::from_all(ABI::V3))
-        .and_then(|rules| rules.create())
-        .and_then(|rules| rules.restrict_self());
-    nothing.map_err(|_| Errno::EACCES)?;
-    // The change of ids has cleared it; the end of the channel says the same.
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    Ok(kept)
-}
-
-/// Keeps these descriptors under the numbers from 3, and closes all others; the standard streams lead nowhere.
-fn keep(kept: [OwnedFd; KEPT]) -> Result<[OwnedFd; KEPT], Errno> {
-    // Out of the way of the numbers that are assigned next.
-    let mut high = Vec::with_capacity(kept.len());
-    for fd in kept {
-        high.push(process::duplicate_above(fd.as_fd(), FREE)?);
-    }
-    let null = nix::fcntl::open(
-        "/dev/null",
-        nix::fcntl::OFlag::O_RDWR,
-        nix::sys::stat::Mode::empty(),
-    )?;
-    for standard in 0..3 {
-        process::duplicate_to_standard(null.as_fd(), standard)?;
-    }
-    // Before its number is given to something else.
-    drop(null);
-    let mut low = Vec::with_capacity(high.len());
-    for (fd, number) in high.iter().zip(3..) {
-        low.push(process::duplicate_to(fd.as_fd(), number)?);
-    }
-    drop(high);
-    process::close_from(FREE.cast_unsigned())?;
-    <[OwnedFd; KEPT]>::try_from(low).map_err(|_| Errno::EBADF)
 }
 
 /// Answers until the launcher has nothing more to say, then says what is remembered.
