@@ -2,6 +2,7 @@
 
 mod accounts;
 mod ahead;
+mod beneath;
 mod child;
 mod config;
 mod describe;

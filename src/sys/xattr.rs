@@ -1,12 +1,16 @@
 //! Extended attributes of files, open or by path (xattr(7)).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::libc;
 
 use super::check;
+
+/// The most bytes that the names of a file's attributes take, and that one value takes (xattr(7), "Filesystem differences";
+/// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX`).
+const LARGEST: usize = 64 << 10;
 
 /// Sets an attribute, new or not.
 ///
@@ -35,6 +39,41 @@ pub(crate) fn remove(file: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     // SAFETY: `name` is NUL-terminated; the kernel copies it and keeps no pointer.
     check(unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) }.into())?;
     Ok(())
+}
+
+/// The names of all attributes.
+///
+/// # Errors
+/// ENOTSUP where the file system has none.
+pub(crate) fn list(file: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+    let mut names = vec![0u8; LARGEST];
+    // SAFETY: `names` is writable for the length that is passed with it.
+    let length = unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
+    names.truncate(check(length as libc::c_long)? as usize);
+    let each = names.split_inclusive(|byte| *byte == 0);
+    Ok(each
+        .filter_map(|name| CStr::from_bytes_with_nul(name).ok())
+        .map(CStr::to_owned)
+        .collect())
+}
+
+/// The value of an attribute.
+///
+/// # Errors
+/// ENODATA when there is none, ENOTSUP where the file system has none of this kind.
+pub(crate) fn get(file: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+    let mut value = vec![0u8; LARGEST];
+    // SAFETY: `value` is writable for the length that is passed with it, and `name` is NUL-terminated.
+    let length = unsafe {
+        libc::fgetxattr(
+            file.as_raw_fd(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(check(length as libc::c_long)? as usize);
+    Ok(value)
 }
 
 /// Whether an attribute has this value, of at most 64 bytes.

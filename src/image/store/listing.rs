@@ -7,19 +7,19 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use flate2::Crc;
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::libc;
 use nix::sys::stat::{Mode, fstat, fstatat};
 
+use super::super::beneath;
 use super::super::unpack::{is_opaque, is_whiteout};
 
 /// CRC-32 of the contents of files that were just written, by inode.
@@ -148,14 +148,11 @@ fn walk(
     sum: Sum<'_>,
     each: &mut dyn FnMut(Record) -> io::Result<()>,
 ) -> io::Result<()> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     // The next one last.
     let mut left = vec![(b"/".to_vec(), fstat(root)?)];
     while let Some((path, stat)) = left.pop() {
-        let beneath = if path == b"/" { b"./" } else { &path[..] };
-        let folder = match openat2(root, beneath, how) {
+        let below = if path == b"/" { b"" } else { &path[..] };
+        let folder = match beneath::folder(root, below) {
             Err(Errno::EACCES | Errno::ENAMETOOLONG) => {
                 each(record(path, "folder", 0, NO_SUM, &stat))?;
                 continue;
@@ -169,7 +166,7 @@ fn walk(
         };
         each(record(path.clone(), kind, 0, NO_SUM, &stat))?;
         let mut below = Vec::new();
-        for name in names(&folder)? {
+        for name in beneath::names(&folder)? {
             let mut path = if path == b"/" { Vec::new() } else { path.clone() };
             path.extend(name.as_bytes());
             let stat = match fstatat(&folder, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
@@ -206,19 +203,6 @@ fn record(path: Vec<u8>, kind: &str, size: i64, sum: &str, stat: &libc::stat) ->
     let time = if path.ends_with(b"/") { 0 } else { stat.st_mtime };
     let fields = format!("{kind} {size} {sum} {mode:o} {uid}:{gid} {time}");
     Record { fields, path }
-}
-
-fn names(folder: &impl AsFd) -> io::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    let mut entries = Dir::openat(folder, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    for entry in entries.iter() {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// The sum of what a file holds now.
