@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::survey::{Asked, Survey, survey, values};
 use super::{print, say};
 use crate::export::{self, Exported, Place, Rootfs, Sandbox, Target, Values};
-use crate::image::{Source, flatten};
+use crate::image::{Renumber, Source, flatten};
 use crate::launch::io_words;
 use crate::plan::{self, IdMapping, Request};
 
@@ -138,15 +138,19 @@ fn fill(rootfs: &Path, sandbox: &Sandbox<'_>, found: &Found, shift: Option<u32>)
         .create(rootfs)
         .map_err(|error| wrong(rootfs, &error))?;
     if sandbox.rootfs != Rootfs::Empty {
-        let left_out = flatten(&found.layers, rootfs, shift).map_err(|(path, error)| wrong(&path, &error))?;
+        let shifted = |id: u32| id.saturating_add(shift.unwrap_or_default());
+        let owners: Renumber<'_> = shift.is_some().then_some(&shifted);
+        let left_out =
+            flatten(&found.layers, rootfs, owners).map_err(|(path, error)| wrong(&path, &error))?;
         for mount in &sandbox.mounts {
             if let (Place::Tmpfs { mode, .. }, Some(path)) = (&mount.what, plain_folder(rootfs, mount.at)) {
                 set_mode(&path, *mode)?;
             }
         }
-        if left_out > 0 {
+        if left_out.files > 0 {
             say(&format!(
-                "ringfence: not expressed: image: {left_out} devices, pipes and sockets are left out"
+                "ringfence: not expressed: image: {} devices and sockets are left out",
+                left_out.files
             ));
         }
         return Ok(());

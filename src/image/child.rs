@@ -17,14 +17,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::describe::Resolved;
-use super::export::{Export, export};
+use super::export::{Export, Exported, export};
 use super::import::{Import, import, look_into};
 use super::pull::{Event, PullError, Report, Request, look_up, pull};
+use super::source::Source;
 use super::store::{Damage, Ownership, Store, Swept};
 use super::unpack::Owners;
 use crate::sys::fork;
 use crate::sys::process::Ended;
-use crate::sys::userns::{IdKind, IdMap, consecutive, map_by_helper, subordinate_ids};
+use crate::sys::userns::{
+    IdKind, IdMap, consecutive, deny_setgroups, map_by_helper, subordinate_ids, write_map,
+};
 
 /// Ids that an image can name: those of a run's user namespace.
 const IDS: u32 = 65536;
@@ -56,7 +59,8 @@ pub fn pull_in_child(
 ) -> Result<Report, PullError> {
     let work =
         |store: &Store, owners, on_event: &(dyn Fn(Event) + Sync)| pull(store, request, owners, on_event);
-    into_store(path, ownership, request.reference.to_string(), work, on_event)
+    let reference = request.reference.to_string();
+    into_store(path, ownership, Reads::Opened, reference, work, on_event)
 }
 
 /// Brings a layout's or an archive's image into the store at `path`, as [`pull_in_child`] does from a registry.
@@ -71,7 +75,8 @@ pub fn import_in_child(
 ) -> Result<Report, PullError> {
     let work =
         |store: &Store, owners, on_event: &(dyn Fn(Event) + Sync)| import(store, from, owners, on_event);
-    into_store(path, ownership, from.source.to_string(), work, on_event)
+    let reads = Reads::of(&from.source);
+    into_store(path, ownership, reads, from.source.to_string(), work, on_event)
 }
 
 /// Says what a layout or an archive means, for every platform, in a process of its own.
@@ -86,13 +91,21 @@ pub fn look_into_in_child(path: &Path, ownership: Ownership, from: &Import) -> R
 /// Writes an image of the store at `path` where it is to go, in a process of its own: it may open sockets.
 ///
 /// # Errors
-/// The whole message of what went wrong; a target that is a file is then what it was before.
-pub fn export_in_child(path: &Path, what: &Export) -> Result<(), PullError> {
+/// The whole message of what went wrong; a target that is a file or a folder is then what it was before.
+pub fn export_in_child(path: &Path, what: &Export) -> Result<Exported, PullError> {
     let store = Store::open(path)?.ok_or_else(|| PullError::Export {
         reference: what.image.to_string(),
         reason: "it is not in the store".to_owned(),
     })?;
-    in_a_child(what.image.to_string(), None, |_| export(&store, what), |_| {})
+    let maps = match what.target {
+        Source::Dir(_) => Maps::of(store.ownership(), Reads::All),
+        _ => Ok(None),
+    };
+    let maps = maps.map_err(|reason| PullError::Export {
+        reference: what.image.to_string(),
+        reason: format!("map ids: {reason}"),
+    })?;
+    in_a_child(what.image.to_string(), maps, |_| export(&store, what), |_| {})
 }
 
 /// Takes out of the store at `path` what no image needs. Layers may belong to subordinate ids, so a process of their user
@@ -105,7 +118,8 @@ pub fn sweep_in_child(path: &Path) -> Result<Swept, PullError> {
         return Ok(Swept::default());
     };
     let work = |store: &Store, _, _: &(dyn Fn(Event) + Sync)| Ok(store.sweep()?);
-    into_store(path, store.ownership(), "nothing".to_owned(), work, |_| {})
+    let nothing = "nothing".to_owned();
+    into_store(path, store.ownership(), Reads::Opened, nothing, work, |_| {})
 }
 
 /// Reads all of the store at `path` again, in a process that may read all its files, and takes out what is damaged.
@@ -117,26 +131,43 @@ pub fn verify_in_child(path: &Path) -> Result<Vec<Damage>, PullError> {
         return Ok(Vec::new());
     };
     let work = |store: &Store, _, _: &(dyn Fn(Event) + Sync)| Ok(store.verify()?);
-    into_store(path, store.ownership(), "nothing".to_owned(), work, |_| {})
+    let nothing = "nothing".to_owned();
+    into_store(path, store.ownership(), Reads::Opened, nothing, work, |_| {})
+}
+
+/// Which of the caller's files a process must be able to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    /// Those that are open to it.
+    Opened,
+    /// All, also those whose mode keeps their owner out: as root does, for whom images are made.
+    All,
+}
+
+impl Reads {
+    fn of(source: &Source) -> Reads {
+        match source {
+            Source::Dir(_) => Reads::All,
+            _ => Reads::Opened,
+        }
+    }
 }
 
 /// Works on a store in a process that may set the owners of its files.
 fn into_store<T: Serialize + DeserializeOwned>(
     path: &Path,
     ownership: Ownership,
+    reads: Reads,
     reference: String,
     work: impl FnOnce(&Store, Owners, &(dyn Fn(Event) + Sync)) -> Result<T, PullError>,
     on_event: impl FnMut(Event),
 ) -> Result<T, PullError> {
     let store = Store::create(path, ownership)?;
-    let maps = match ownership {
-        Ownership::Subordinate => Some(Maps::of_caller().map_err(|reason| PullError::Process {
-            reference: reference.clone(),
-            step: "map ids",
-            reason,
-        })?),
-        _ => None,
-    };
+    let maps = Maps::of(ownership, reads).map_err(|reason| PullError::Process {
+        reference: reference.clone(),
+        step: "map ids",
+        reason,
+    })?;
     let owners = Owners {
         ownership,
         count: maps.as_ref().map_or(IDS, |maps| maps.count),
@@ -278,15 +309,41 @@ fn enter(needs_maps: bool, sender: &Sender<'_>, from_parent: &OwnedFd) -> Result
     }
 }
 
-/// The ids of the namespace in which an ordinary user unpacks.
+/// The ids of the namespace in which an ordinary user's process works.
 struct Maps {
     users: Vec<IdMap>,
     groups: Vec<IdMap>,
-    /// Ids from 0 on that are there for both.
+    /// Ids from 0 on that are there for both; none where the caller is alone.
     count: u32,
 }
 
 impl Maps {
+    /// The maps that a process needs for a store with this ownership; none where it needs no namespace.
+    fn of(ownership: Ownership, reads: Reads) -> Result<Option<Maps>, String> {
+        match (ownership, reads) {
+            (Ownership::Subordinate, _) => Maps::of_caller().map(Some),
+            (Ownership::Single, Reads::All) if !nix::unistd::geteuid().is_root() => Ok(Some(Maps::alone())),
+            _ => Ok(None),
+        }
+    }
+
+    /// The caller, and no one else: over its own files it has all rights in a namespace of its own
+    /// (user_namespaces(7), "Interaction of user namespaces and other types of namespaces").
+    fn alone() -> Maps {
+        let map = |own: u32| {
+            vec![IdMap {
+                inside: IDS,
+                outside: own,
+                count: 1,
+            }]
+        };
+        Maps {
+            users: map(nix::unistd::geteuid().as_raw()),
+            groups: map(nix::unistd::getegid().as_raw()),
+            count: 0,
+        }
+    }
+
     /// Ids from 0 on are the caller's subordinate ids; the one after the last id of any image is the caller.
     fn of_caller() -> Result<Maps, String> {
         let uid = nix::unistd::getuid().as_raw();
@@ -315,6 +372,12 @@ impl Maps {
     }
 
     fn write(&self, child: Pid) -> Result<(), String> {
+        if self.count == 0 {
+            let written = deny_setgroups(child)
+                .and_then(|()| write_map(child, IdKind::User, &self.users))
+                .and_then(|()| write_map(child, IdKind::Group, &self.groups));
+            return written.map_err(|error| error.to_string());
+        }
         map_by_helper(child, IdKind::User, &self.users).map_err(|error| error.to_string())?;
         map_by_helper(child, IdKind::Group, &self.groups).map_err(|error| error.to_string())
     }

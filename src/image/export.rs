@@ -1,15 +1,19 @@
-//! Images on their way out of the store: into an OCI layout or an archive, byte for byte as they came.
+//! Images on their way out of the store: into an OCI layout or an archive, byte for byte as they came, or as a root file
+//! system into a folder.
 //!
 //! The store has a layer unpacked, and its compressed form only when it was imported: a pull writes nothing twice. No
 //! unpacked tree gives back the bytes that a digest names. So what is not kept is asked of where the image came from once
 //! more, and verified; nothing is made up.
 
 mod archive;
+mod folder;
 mod layout;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::digest::Hashed;
 use super::local::Local;
@@ -17,6 +21,7 @@ use super::manifest::{Blob, Document, ImageManifest};
 use super::origin::Origin;
 use super::pull::PullError;
 use super::registry::{Client, Credentials};
+use super::store::Lost;
 use super::{Digest, Image, Platform, Reference, Registries, Source, Store};
 
 /// Where an image goes.
@@ -26,7 +31,7 @@ pub struct Export {
     pub image: Digest,
     /// Its names: where it may be asked for again.
     pub names: Vec<String>,
-    /// A layout or an archive.
+    /// A layout, an archive or a folder.
     pub target: Source,
     /// The folder that the target's path is relative to.
     pub base: PathBuf,
@@ -34,6 +39,15 @@ pub struct Export {
     pub registries: Option<Registries>,
     /// Where credentials are found.
     pub credentials: Credentials,
+}
+
+/// What a folder that was written does not hold. A layout and an archive hold all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// What of the layers is not in the store.
+    pub lost: Lost,
+    /// Extended attributes that the folder's file system does not take.
+    pub xattrs: u64,
 }
 
 /// Takes files, one after another.
@@ -50,7 +64,7 @@ struct Whole {
 }
 
 /// Writes an image where it is to go, in this process, which may open sockets.
-pub(crate) fn export(store: &Store, export: &Export) -> Result<(), PullError> {
+pub(crate) fn export(store: &Store, export: &Export) -> Result<Exported, PullError> {
     let failed = |reason: String| PullError::Export {
         reference: export.image.to_string(),
         reason,
@@ -58,7 +72,15 @@ pub(crate) fn export(store: &Store, export: &Export) -> Result<(), PullError> {
     let image = store
         .image(export.image)?
         .ok_or_else(|| failed("it is not in the store".to_owned()))?;
-    let _lease = store.lease(&image)?;
+    let lease = store.lease(&image)?;
+    if let Source::Dir(dir) = &export.target {
+        let written = folder::write(&export.base.join(dir), lease.layer_dirs(), store.ownership());
+        let left_out = written.map_err(failed)?;
+        return Ok(Exported {
+            lost: store.lost(&image)?,
+            xattrs: left_out.xattrs,
+        });
+    }
     let whole = whole(store, image).map_err(failed)?;
     let origins = Origins {
         store,
@@ -69,10 +91,18 @@ pub(crate) fn export(store: &Store, export: &Export) -> Result<(), PullError> {
         Source::Oci { dir, tag } => layout::write(&export.base.join(dir), tag.as_deref(), &whole, &origins),
         Source::Archive(file) => archive::write(&export.base.join(file), &export.names, &whole, &origins),
         other => Err(format!(
-            "{other} is neither a layout nor an archive; write `oci:DIR[:TAG]` or `archive:FILE`"
+            "{other} is no target; write `oci:DIR[:TAG]`, `archive:FILE` or `dir:DIR`"
         )),
     }
-    .map_err(failed)
+    .map_err(failed)?;
+    Ok(Exported::default())
+}
+
+/// The name under which what is to have `path` is written first.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    path.with_file_name(name)
 }
 
 fn whole(store: &Store, image: Image) -> Result<Whole, String> {

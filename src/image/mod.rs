@@ -38,8 +38,8 @@ pub use self::child::{
 pub use self::config::ImageConfig;
 pub use self::describe::{Resolved, ResolvedImage};
 pub use self::digest::{Digest, DigestError};
-pub use self::export::Export;
-pub(crate) use self::flatten::flatten;
+pub use self::export::{Export, Exported};
+pub(crate) use self::flatten::{Renumber, flatten};
 pub use self::import::Import;
 pub use self::local::LocalError;
 pub use self::origin::OriginError;

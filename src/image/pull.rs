@@ -382,10 +382,7 @@ impl Pull<'_> {
 
     /// What is said of it at the end.
     pub(crate) fn report(&self, brought: Brought) -> Result<Report, PullError> {
-        let mut lost = Lost::default();
-        for layer in &brought.image.layers {
-            lost = lost.plus(self.store.layer(layer.diff_id)?.unwrap_or_default().lost);
-        }
+        let lost = self.store.lost(&brought.image)?;
         Ok(Report {
             image: brought.image,
             fetched_layers: brought.layers,

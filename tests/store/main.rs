@@ -14,6 +14,7 @@ mod registry;
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with tests/launch")]
 mod support;
 
+mod folder;
 mod prune;
 mod transfer;
 mod verify;

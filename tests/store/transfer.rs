@@ -22,7 +22,7 @@ fn has(program: &str) -> bool {
 
 /// What a command prints; it must succeed.
 #[track_caller]
-fn sh(folder: &Path, script: &str) -> String {
+pub(crate) fn sh(folder: &Path, script: &str) -> String {
     let output = Command::new("sh")
         .args(["-ec", script])
         .current_dir(folder)
@@ -156,7 +156,7 @@ fn what_cannot_be_imported_or_exported_is_said() {
             (&["import", "oci:layout:v2"], "pull oci:layout:v2: it holds no image `v2`; it holds v1"),
             (&["import", "layout", "Upper"], "`Upper` is not an image reference: `Upper` is not a part of a repository's name (a-z and 0-9, between them one of . _ __ or dashes)"),
             (&["export", "tool", "oci:out"], "image tool is not in the store; `ringfence image list` shows what is"),
-            (&["export", "tool", "out.tar"], "image export: `out.tar` is no target; write `oci:DIR[:TAG]` or `archive:FILE`"),
+            (&["export", "tool", "out.tar"], "image export: `out.tar` is no target; write `oci:DIR[:TAG]`, `archive:FILE` or `dir:DIR`"),
         ] {
             let said = said.replace("{own}", &Platform::host().to_string());
             visit.run(&image(args).status(125).stderr(&format!("ringfence: {said}\n")).pulls());

@@ -23,7 +23,7 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// Bring an OCI layout, an archive of `docker save` or a root file system into the store
     Import(Import),
-    /// Write an image, byte for byte as it came, into an OCI layout or an archive
+    /// Write an image, byte for byte as it came, into an OCI layout or an archive, or as a root file system into a folder
     Export(Export),
     /// Take images, or names of images, out of the store
     Remove(Remove),
@@ -68,7 +68,7 @@ pub(super) struct Import {
 pub(super) struct Export {
     /// A name, or a digest or its first digits
     image: String,
-    /// oci:DIR[:TAG], which may hold other images, or archive:FILE
+    /// oci:DIR[:TAG], which may hold other images, archive:FILE, or dir:DIR, a new folder
     #[arg(value_name = "TARGET")]
     to: String,
     /// The image for another machine, such as linux/arm64

@@ -10,8 +10,12 @@ use super::super::settings::Settings;
 use super::super::survey::survey;
 use super::{Export as ExportArgs, Import as ImportArgs, find_for, open};
 use crate::image::{
-    Credentials, Export, Import, Inventory, Platform, Reference, Source, export_in_child, import_in_child,
+    Credentials, Export, Exported, Import, Inventory, Lost, Platform, Reference, Source, export_in_child,
+    import_in_child,
 };
+
+/// The image source that is this machine.
+const HOST: &str = "host";
 
 /// Brings the image of a layout, an archive or a folder into the store, with all that an export needs.
 pub(super) fn import(args: &ImportArgs) -> Result<u8, Failure> {
@@ -47,12 +51,17 @@ pub(super) fn import(args: &ImportArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Writes an image of the store into a layout or an archive.
+/// Writes an image of the store into a layout, an archive or a folder.
 pub(super) fn export(args: &ExportArgs) -> Result<u8, Failure> {
+    if args.image == HOST {
+        return Err(Failure::Image(
+            "image export: `host` is this machine itself, and no store holds it".to_owned(),
+        ));
+    }
     let target = Source::parse(&args.to).map_err(|error| Failure::Image(error.to_string()))?;
-    if !matches!(target, Source::Oci { .. } | Source::Archive(_)) {
+    if !matches!(target, Source::Oci { .. } | Source::Archive(_) | Source::Dir(_)) {
         return Err(Failure::Image(format!(
-            "image export: `{}` is no target; write `oci:DIR[:TAG]` or `archive:FILE`",
+            "image export: `{}` is no target; write `oci:DIR[:TAG]`, `archive:FILE` or `dir:DIR`",
             args.to
         )));
     }
@@ -68,8 +77,47 @@ pub(super) fn export(args: &ExportArgs) -> Result<u8, Failure> {
         registries: (!args.offline).then(|| settings.registries.clone()),
         credentials: Credentials::from_environment(),
     };
-    export_in_child(&settings.store, &export).map_err(|error| Failure::Image(error.to_string()))?;
+    let exported = export_in_child(&settings.store, &export);
+    let exported = exported.map_err(|error| Failure::Image(error.to_string()))?;
+    for missing in missing(exported) {
+        say(&format!("{}: {missing}", export.target));
+    }
     Ok(0)
+}
+
+/// What a folder does not hold of an image.
+fn missing(exported: Exported) -> Vec<String> {
+    let Lost {
+        devices,
+        owners,
+        xattrs,
+        setid,
+    } = exported.lost;
+    let of_layers = [
+        (devices, "device"),
+        (setid, "file with set-id bits"),
+        (xattrs, "attribute"),
+    ];
+    let of_layers = of_layers.iter().filter(|(number, _)| *number > 0);
+    let of_layers: Vec<String> = of_layers.map(|(number, noun)| counted(*number, noun)).collect();
+    let mut missing = Vec::new();
+    if !of_layers.is_empty() {
+        missing.push(format!(
+            "its layers had more, which no store keeps: {}",
+            of_layers.join(", ")
+        ));
+    }
+    if owners > 0 {
+        missing.push(format!(
+            "{} of users who have no id here",
+            counted(owners, "file")
+        ));
+    }
+    if exported.xattrs > 0 {
+        let attributes = counted(exported.xattrs, "attribute");
+        missing.push(format!("{attributes} that its file system does not take"));
+    }
+    missing
 }
 
 /// The platform that is asked for.
@@ -97,6 +145,12 @@ fn source(text: &str) -> Result<Source, Failure> {
                 "image import: {text} is no OCI layout; a folder that is a root file system is imported as `dir:{text}`, and runs as it is with `image = \"dir:{text}\"`"
             ))),
         };
+    }
+    if text == HOST && !path.exists() {
+        return Err(Failure::Image(
+            "image import: `host` is this machine itself; a job runs on it as it is with `image = \"host\"`"
+                .to_owned(),
+        ));
     }
     match Source::parse(text) {
         Ok(source @ (Source::Oci { .. } | Source::Archive(_) | Source::Dir(_))) => Ok(source),

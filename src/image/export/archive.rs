@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Origins, Target, Whole, blob};
+use super::{Origins, Target, Whole, beside, blob};
 use crate::image::Reference;
 use crate::image::local::cause;
 
@@ -54,9 +54,7 @@ pub(super) fn write(
     origins: &Origins<'_>,
 ) -> Result<(), String> {
     let in_path = |error: io::Error| format!("{}: {}", path.display(), cause(&error));
-    let mut beside = path.file_name().unwrap_or_default().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    let beside = path.with_file_name(beside);
+    let beside = beside(path);
     let written = File::create(&beside).map_err(in_path).and_then(|file| {
         let mut tar = Tar(tar::Builder::new(BufWriter::new(file)));
         tar.folders(&["blobs/", "blobs/sha256/"]).map_err(in_path)?;

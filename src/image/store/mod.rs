@@ -368,6 +368,13 @@ impl Store {
         self.record(&layer_record_path(diff_id))
     }
 
+    /// What of an image's layers could not be represented.
+    pub(crate) fn lost(&self, image: &Image) -> Result<Lost, StoreError> {
+        image.layers.iter().try_fold(Lost::default(), |lost, layer| {
+            Ok(lost.plus(self.layer(layer.diff_id)?.unwrap_or_default().lost))
+        })
+    }
+
     /// The root folder of a layer that is there.
     pub(crate) fn open_layer(&self, layer: &Layer) -> Result<OwnedFd, StoreError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
