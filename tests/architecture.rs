@@ -216,7 +216,12 @@ const RULES: &[Rule] = &[
             ],
         ],
         // Addresses are data.
-        except: &["std::net::IpAddr", "std::net::Ipv4Addr", "std::net::Ipv6Addr"],
+        except: &[
+            "std::net::IpAddr",
+            "std::net::Ipv4Addr",
+            "std::net::Ipv6Addr",
+            "std::net::SocketAddrV4",
+        ],
         reason: "what may be reached is decided by what is told to it",
     },
     Rule {

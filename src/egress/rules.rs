@@ -6,14 +6,22 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 use super::{Allowed, Around, DNS, Egress, Hosts};
 
 /// The table that holds all of it.
 pub(crate) const TABLE: &str = "ringfence";
+
+/// Where a job asks for names: on its own loopback interface, which nothing from outside reaches.
+pub(crate) const RESOLVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 11), DNS);
+
+/// Where its resolver listens: a server of the job's has the port of DNS on every address. This port the kernel gives to nobody
+/// by itself (net.ipv4.ip_local_port_range), and IANA has given it to nobody.
+pub(crate) const LISTENER: SocketAddrV4 = SocketAddrV4::new(*RESOLVER.ip(), 65053);
 
 /// What a set of [`Family::tried`] holds at the most; a job that tries more has each refused all the same.
 pub(crate) const TRIED: usize = 4096;
@@ -30,13 +38,19 @@ pub(crate) enum Family {
     V6,
 }
 
-/// Whether a connection was let through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Passed {
-    /// It was.
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Outcome {
+    /// It was let through; whether anybody answered is another matter.
     Allowed,
-    /// It was refused.
+    /// It was refused at once.
     Refused,
+}
+
+impl Outcome {
+    /// Both.
+    pub(crate) const ALL: [Outcome; 2] = [Outcome::Allowed, Outcome::Refused];
 }
 
 impl Family {
@@ -68,12 +82,12 @@ impl Family {
     }
 
     /// The set that counts what was tried: address, protocol and port.
-    pub(crate) fn tried(self, passed: Passed) -> &'static str {
-        match (self, passed) {
-            (Family::V4, Passed::Allowed) => "allowed4",
-            (Family::V6, Passed::Allowed) => "allowed6",
-            (Family::V4, Passed::Refused) => "refused4",
-            (Family::V6, Passed::Refused) => "refused6",
+    pub(crate) fn tried(self, outcome: Outcome) -> &'static str {
+        match (self, outcome) {
+            (Family::V4, Outcome::Allowed) => "allowed4",
+            (Family::V6, Outcome::Allowed) => "allowed6",
+            (Family::V4, Outcome::Refused) => "refused4",
+            (Family::V6, Outcome::Refused) => "refused6",
         }
     }
 
@@ -103,8 +117,8 @@ pub(crate) fn text(egress: &Egress, around: &Around) -> String {
                 .ok();
             }
         }
-        for passed in [Passed::Allowed, Passed::Refused] {
-            let name = family.tried(passed);
+        for outcome in Outcome::ALL {
+            let name = family.tried(outcome);
             writeln!(
                 sets,
                 "\tset {name} {{ type {kind}_addr . inet_proto . inet_service; flags dynamic; size {TRIED}; }}"
@@ -112,19 +126,20 @@ pub(crate) fn text(egress: &Egress, around: &Around) -> String {
             .ok();
         }
     }
-    let count = |passed: Passed| -> String {
+    let count = |outcome: Outcome| -> String {
         let line = |family: Family| {
             let (header, kind) = family.words();
-            let set = family.tried(passed);
+            let set = family.tried(outcome);
             format!(
                 "\t\tmeta nfproto {kind} meta l4proto {{ tcp, udp }} update @{set} {{ {header} daddr . meta l4proto . th dport counter }}\n"
             )
         };
         Family::ALL.map(line).concat()
     };
-    let (refused, allowed) = (count(Passed::Refused), count(Passed::Allowed));
+    let (refused, allowed) = (count(Outcome::Refused), count(Outcome::Allowed));
     let reach = reach(egress, around);
     let sources = sources(&around.own);
+    let (resolver, listener) = (RESOLVER.ip(), LISTENER.port());
     // A packet that is sent again is no new connection; a refused one never gets a mark, as its connection is none.
     format!(
         "table inet {TABLE} {{
@@ -136,6 +151,10 @@ pub(crate) fn text(egress: &Egress, around: &Around) -> String {
 \t\tct mark != 0 accept
 \t\tct mark set 1
 {allowed}\t\taccept
+\t}}
+\tchain names {{
+\t\ttype nat hook output priority -100; policy accept;
+\t\tip daddr {resolver} meta l4proto {{ tcp, udp }} th dport {DNS} dnat ip to {resolver}:{listener}
 \t}}
 \tchain output {{
 \t\ttype filter hook output priority filter; policy drop;

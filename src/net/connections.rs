@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::lookups::Lookups;
 use super::sets::Tried;
 use crate::egress::Protocol;
-use crate::egress::rules::{Passed, TRIED};
+use crate::egress::rules::{Family, Outcome, TRIED};
 use crate::egress::{Allowed, Hosts, Policy};
 
 /// What a job tried to reach.
@@ -41,34 +41,22 @@ pub(crate) struct Connection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<Protocol>,
     /// What became of them.
-    pub(crate) verdict: Verdict,
+    #[serde(rename = "verdict")]
+    pub(crate) outcome: Outcome,
     /// How many; of a name, how often it was looked up.
     pub(crate) count: u64,
-}
-
-/// What became of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Verdict {
-    /// It was let through; whether anybody answered is another matter.
-    Allowed,
-    /// It was refused at once.
-    Refused,
 }
 
 impl Connections {
     /// Puts what the kernel counted beside what was looked up; of the names that led to an address, those count first that
     /// `policy` lets lead there.
     pub(crate) fn new(tried: Vec<Tried>, lookups: &Lookups, policy: &Policy) -> Connections {
-        let full = |passed: Passed, four: bool| {
-            let same = |tried: &&Tried| tried.passed == passed && tried.address.is_ipv4() == four;
+        let full = |outcome: Outcome, family: Family| {
+            let same = |tried: &&Tried| tried.outcome == outcome && Family::of(tried.address) == family;
             tried.iter().filter(same).count() >= TRIED
         };
-        let kinds = [Passed::Allowed, Passed::Refused];
-        let more = lookups.more
-            || kinds
-                .into_iter()
-                .any(|passed| full(passed, true) || full(passed, false));
+        let full = |outcome| Family::ALL.into_iter().any(|family| full(outcome, family));
+        let more = lookups.more || Outcome::ALL.into_iter().any(full);
         let connected = tried.iter().map(|tried| {
             let names = lookups.names.get(&tried.address).into_iter().flatten();
             let (mut names, others): (Vec<String>, Vec<String>) = names
@@ -84,10 +72,7 @@ impl Connections {
                 address: Some(tried.address),
                 port: Some(tried.port),
                 protocol: Some(tried.protocol),
-                verdict: match tried.passed {
-                    Passed::Allowed => Verdict::Allowed,
-                    Passed::Refused => Verdict::Refused,
-                },
+                outcome: tried.outcome,
                 count: tried.count,
             }
         });
@@ -98,7 +83,7 @@ impl Connections {
                 address: address.parse().ok(),
                 port: None,
                 protocol: None,
-                verdict: Verdict::Refused,
+                outcome: Outcome::Refused,
                 count: *count,
             })
         });
@@ -154,7 +139,7 @@ impl Connections {
                 let needed = needed.entry(hosts).or_default();
                 needed.ports.extend(connection.port);
                 needed.protocols.extend(connection.protocol);
-                needed.refused |= connection.verdict == Verdict::Refused;
+                needed.refused |= connection.outcome == Outcome::Refused;
             }
         }
         needed
@@ -186,19 +171,19 @@ mod tests {
         lookups.refused("tracker.example", None);
         lookups.refused("rebind.example", Some(address("10.0.0.7")));
         lookups.refused("made\\032up", None);
-        let tried = |text: &str, port, protocol, passed, count| Tried {
+        let tried = |text: &str, port, protocol, outcome, count| Tried {
             address: address(text),
             protocol,
             port,
-            passed,
+            outcome,
             count,
         };
         let tried = vec![
-            tried("203.0.113.5", 443, Protocol::Tcp, Passed::Allowed, 3),
-            tried("203.0.113.5", 80, Protocol::Tcp, Passed::Refused, 1),
-            tried("203.0.113.5", 8443, Protocol::Tcp, Passed::Allowed, 1),
-            tried("2001:db8::5", 443, Protocol::Udp, Passed::Allowed, 1),
-            tried("169.254.169.254", 80, Protocol::Tcp, Passed::Refused, 2),
+            tried("203.0.113.5", 443, Protocol::Tcp, Outcome::Allowed, 3),
+            tried("203.0.113.5", 80, Protocol::Tcp, Outcome::Refused, 1),
+            tried("203.0.113.5", 8443, Protocol::Tcp, Outcome::Allowed, 1),
+            tried("2001:db8::5", 443, Protocol::Udp, Outcome::Allowed, 1),
+            tried("169.254.169.254", 80, Protocol::Tcp, Outcome::Refused, 2),
         ];
         let entry = |hosts: &str, ports: &[u16]| Allowed {
             hosts: hosts.parse().unwrap(),

@@ -12,11 +12,15 @@ use netlink_packet_core::{
     NlasIterator,
 };
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
+};
+use nix::sys::time::TimeVal;
 
 use crate::egress::Protocol;
 use crate::egress::Way;
-use crate::egress::rules::{ANSWERED, Family, Passed, TABLE};
+use crate::egress::rules::{ANSWERED, Family, Outcome, TABLE};
 
 // Numbers of <linux/netlink.h>, <linux/netfilter/nfnetlink.h> and <linux/netfilter/nf_tables.h>.
 const NLMSG_ERROR: u16 = 2;
@@ -46,9 +50,18 @@ const HEADER: usize = 20;
 /// More than the kernel puts into one datagram of a dump (32 KiB, netlink_dump of net/netlink/af_netlink.c).
 const DATAGRAM: usize = 64 << 10;
 
-/// What is put in by one transaction: a message of each element has room in what a socket sends at once (212,992 bytes,
-/// net.core.wmem_default).
-const AT_ONCE: usize = 512;
+/// What is put in by one transaction: when it fails, an answer to each of its messages has room in what a socket receives
+/// (212,992 bytes, net.core.rmem_default; an answer takes about 800 with the kernel's own).
+const AT_ONCE: usize = 64;
+
+/// How often a transaction is tried whose elements expire under it.
+const TRIES: usize = 3;
+
+/// How long the kernel may take to answer: it does so before the request returns, so what is late is lost.
+const PATIENCE: TimeVal = TimeVal::new(1, 0);
+
+/// How many answers can have come too late: more than there is room for.
+const MOST_LATE: usize = 1024;
 
 /// The sets of one job's rules.
 pub(crate) struct Sets {
@@ -68,7 +81,7 @@ pub(crate) struct Tried {
     /// The port.
     pub(crate) port: u16,
     /// What became of them.
-    pub(crate) passed: Passed,
+    pub(crate) outcome: Outcome,
     /// How many.
     pub(crate) count: u64,
 }
@@ -78,12 +91,14 @@ pub(crate) struct Tried {
 /// # Errors
 /// EPROTONOSUPPORT where the kernel has no netfilter.
 pub(crate) fn open() -> Result<OwnedFd, Errno> {
-    socket(
+    let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::NetlinkNetFilter,
-    )
+    )?;
+    setsockopt(&socket, ReceiveTimeout, &PATIENCE)?;
+    Ok(socket)
 }
 
 impl Sets {
@@ -99,7 +114,8 @@ impl Sets {
     /// Opens `ways` to addresses for so long, each at least.
     ///
     /// # Errors
-    /// ENFILE when the sets are full; EPERM without CAP_NET_ADMIN in the namespace's user namespace.
+    /// ENFILE when the sets are full; EPERM without CAP_NET_ADMIN in the namespace's user namespace; EAGAIN when the kernel does
+    /// not answer.
     pub(crate) fn fill(
         &mut self,
         addresses: &[IpAddr],
@@ -125,54 +141,40 @@ impl Sets {
             return Err(Errno::ENFILE);
         }
         for elements in elements.chunks(AT_ONCE) {
-            let there: Vec<_> = elements
-                .iter()
-                .filter(|element| self.filled.contains_key(*element))
-                .collect();
-            // What is there keeps its old time unless it is taken out by the same transaction. The kernel may have taken it
-            // out itself a moment ago, which fails the whole of it.
-            let mut done = self.change(&there, elements, lifetime);
-            if done == Err(Errno::ENOENT) {
-                done = self.change(&[], elements, lifetime);
+            let mut tries = 1..TRIES;
+            loop {
+                match self.put(elements, lifetime) {
+                    Err(Errno::ENOENT) if tries.next().is_some() => {}
+                    done => break done?,
+                }
             }
-            done?;
             self.filled
                 .extend(elements.iter().map(|element| (element.clone(), until)));
         }
         Ok(())
     }
 
-    /// Takes elements out and puts elements in, in one transaction.
-    fn change(
-        &mut self,
-        out: &[&(&'static str, Vec<u8>)],
-        into: &[(&'static str, Vec<u8>)],
-        lifetime: Duration,
-    ) -> Result<(), Errno> {
+    /// Puts elements in for so long, whether they are there or not, in one transaction.
+    ///
+    /// What is there would keep its old time, so it is taken out; what is not there could not be, so it is put in before.
+    /// ENOENT remains where one expires between the two.
+    fn put(&mut self, elements: &[(&'static str, Vec<u8>)], lifetime: Duration) -> Result<(), Errno> {
         let timeout = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let timeout = DefaultNla::new(ELEMENT_TIMEOUT, timeout.to_be_bytes().to_vec());
         let mut batch = Vec::new();
         let first = self.message(&mut batch, BATCH_BEGIN, 0, 0, SUBSYSTEM, &[]);
-        for (set, key) in out {
-            let attributes = list(set, vec![key_of(key)]);
-            self.message(&mut batch, DELETE_ELEMENT, 0, INET, 0, &attributes);
-        }
-        for (index, (set, key)) in into.iter().enumerate() {
-            let attributes = list(set, vec![key_of(key), timeout.clone()]);
+        for (index, (set, key)) in elements.iter().enumerate() {
+            let new = list(set, vec![key_of(key), timeout.clone()]);
+            self.message(&mut batch, NEW_ELEMENT, NLM_F_CREATE, INET, 0, &new);
+            let old = list(set, vec![key_of(key)]);
+            self.message(&mut batch, DELETE_ELEMENT, 0, INET, 0, &old);
             // One answer says that all is done; a failure is answered without being asked for.
-            let answer = if index + 1 == into.len() { NLM_F_ACK } else { 0 };
-            self.message(
-                &mut batch,
-                NEW_ELEMENT,
-                answer | NLM_F_CREATE,
-                INET,
-                0,
-                &attributes,
-            );
+            let answer = if index + 1 == elements.len() { NLM_F_ACK } else { 0 };
+            self.message(&mut batch, NEW_ELEMENT, answer | NLM_F_CREATE, INET, 0, &new);
         }
         let last = self.sequence;
         self.message(&mut batch, BATCH_END, 0, 0, SUBSYSTEM, &[]);
-        send(self.socket.as_raw_fd(), &batch, MsgFlags::empty())?;
+        self.send(&batch)?;
 
         let mut failed = None;
         self.answers(|kind, sequence, payload| {
@@ -194,11 +196,11 @@ impl Sets {
     pub(crate) fn tried(&mut self) -> Result<Vec<Tried>, Errno> {
         let mut tried = Vec::new();
         for family in Family::ALL {
-            for passed in [Passed::Allowed, Passed::Refused] {
+            for outcome in Outcome::ALL {
                 let mut request = Vec::new();
-                let attributes = [text(LIST_TABLE, TABLE), text(LIST_SET, family.tried(passed))];
+                let attributes = [text(LIST_TABLE, TABLE), text(LIST_SET, family.tried(outcome))];
                 let asked = self.message(&mut request, GET_ELEMENT, NLM_F_DUMP, INET, 0, &attributes);
-                send(self.socket.as_raw_fd(), &request, MsgFlags::empty())?;
+                self.send(&request)?;
                 let mut failed = None;
                 self.answers(|kind, sequence, payload| {
                     if sequence != asked {
@@ -208,7 +210,7 @@ impl Sets {
                         let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
                         failed = Some(Errno::from_raw(-code));
                     } else if kind != NLMSG_DONE {
-                        tried.extend(elements(payload.get(4..).unwrap_or_default(), family, passed));
+                        tried.extend(elements(payload.get(4..).unwrap_or_default(), family, outcome));
                     }
                     kind == NLMSG_ERROR || kind == NLMSG_DONE
                 })?;
@@ -242,6 +244,18 @@ impl Sets {
         to.extend(subsystem.to_be_bytes());
         to.extend(bytes(attributes));
         self.sequence
+    }
+
+    /// Sends a request, after the answers to an earlier one that came too late for it: what nobody reads would take the room
+    /// of the next.
+    fn send(&self, request: &[u8]) -> Result<(), Errno> {
+        let socket = self.socket.as_raw_fd();
+        let late = |_: &usize| match recv(socket, &mut [0; HEADER], MsgFlags::MSG_DONTWAIT) {
+            Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => true,
+            Err(_) => false,
+        };
+        (0..MOST_LATE).take_while(late).for_each(drop);
+        send(socket, request, MsgFlags::empty()).map(drop)
     }
 
     /// Reads answers, each with its kind, the number of what it answers and its payload, until `last` says so.
@@ -289,7 +303,7 @@ fn element(address: IpAddr, way: Way) -> (&'static str, Vec<u8>) {
 }
 
 /// The elements of a message, as far as they can be read.
-fn elements(attributes: &[u8], family: Family, passed: Passed) -> Vec<Tried> {
+fn elements(attributes: &[u8], family: Family, outcome: Outcome) -> Vec<Tried> {
     let list = nested(attributes, LIST_ELEMENTS).unwrap_or_default();
     let elements = NlasIterator::new(list).flatten();
     let read = |element: &[u8]| {
@@ -315,7 +329,7 @@ fn elements(attributes: &[u8], family: Family, passed: Passed) -> Vec<Tried> {
                 .into_iter()
                 .find(|known| known.number() == protocol)?,
             port: u16::from_be_bytes([high, low]),
-            passed,
+            outcome,
             count: u64::from_be_bytes(count.try_into().ok()?),
         })
     };

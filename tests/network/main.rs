@@ -7,8 +7,10 @@ mod support;
 mod egress;
 mod escapes;
 mod kills;
+mod names;
 mod ports;
 mod reach;
+mod resolver;
 mod world;
 
 use support::{Caller, Ran, Test};

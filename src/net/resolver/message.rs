@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use domain::base::iana::{Class, Opcode, Rcode, Rtype};
-use domain::base::message_builder::{AnswerBuilder, PushError};
+use domain::base::message_builder::{AnswerBuilder, PushError, StaticCompressor};
 use domain::base::{Message, MessageBuilder, Name, Question, ToName, Ttl};
 use domain::rdata::{A, Aaaa, Cname};
 
@@ -14,8 +14,14 @@ const PLAIN: usize = 512;
 /// The largest that is asked for, and given, over UDP: one that no link of the Internet splits (RFC 9715).
 const UNSPLIT: u16 = 1232;
 
+/// What EDNS takes of an answer (RFC 6891, section 6.1.2).
+const EDNS: usize = 11;
+
 /// A message of any origin.
 pub(super) type Heard = Message<Vec<u8>>;
+
+/// An answer as it is written: without compression one of many addresses would not fit where the server's did.
+type Records = AnswerBuilder<StaticCompressor<Vec<u8>>>;
 
 /// One question of a job.
 pub(super) struct Query {
@@ -135,13 +141,10 @@ impl Query {
 
     /// The answer with these of its addresses, and the names on the way to them.
     pub(super) fn answer(&self, heard: &Heard, addresses: &[(IpAddr, Duration)], over: Transport) -> Vec<u8> {
-        let build = || -> Result<Vec<u8>, PushError> {
-            let mut answer = self.start(heard.header().rcode())?;
-            let whole = self.push(&mut answer, heard, addresses, over)?;
-            answer.header_mut().set_tc(!whole);
-            self.finish(answer)
-        };
-        build().unwrap_or_else(|_| self.empty(Rcode::SERVFAIL))
+        self.with(heard.header().rcode(), over, |records| {
+            let at = self.push_aliases(records, heard)?;
+            push_addresses(records, &at, addresses)
+        })
     }
 
     /// The answer with those of these addresses that it asks for, which are nobody's to know but ours.
@@ -153,64 +156,49 @@ impl Query {
         };
         let found = addresses.iter().filter(asked);
         let found: Vec<(IpAddr, Duration)> = found.map(|address| (*address, lifetime)).collect();
-        let build = || -> Result<Vec<u8>, PushError> {
-            let mut answer = self.start(Rcode::NOERROR)?;
-            let owner: Name<Vec<u8>> = self.question.qname().to_name();
-            let whole = self.push_addresses(&mut answer, &owner, &found, over)?;
-            answer.header_mut().set_tc(!whole);
-            self.finish(answer)
-        };
-        build().unwrap_or_else(|_| self.empty(Rcode::SERVFAIL))
+        self.with(Rcode::NOERROR, over, |records| {
+            push_addresses(records, self.question.qname(), &found)
+        })
     }
 
-    /// Adds the records as far as they fit; whether all have.
-    fn push(
+    /// The answer with the records that `push` adds, as far as they fit; over UDP it says when they do not.
+    fn with(
         &self,
-        answer: &mut AnswerBuilder<Vec<u8>>,
-        heard: &Heard,
-        addresses: &[(IpAddr, Duration)],
+        rcode: Rcode,
         over: Transport,
-    ) -> Result<bool, PushError> {
-        let Ok(records) = heard.answer() else {
-            return Ok(true);
+        push: impl FnOnce(&mut Records) -> Result<(), PushError>,
+    ) -> Vec<u8> {
+        let build = || -> Result<Vec<u8>, PushError> {
+            let mut records = self.start(rcode)?;
+            records.set_push_limit(match over {
+                Transport::Tcp => usize::from(u16::MAX) - EDNS,
+                Transport::Udp => self.udp_size() - EDNS,
+            });
+            let whole = push(&mut records).is_ok();
+            records.clear_push_limit();
+            records.header_mut().set_tc(!whole && over == Transport::Udp);
+            self.finish(records)
         };
+        build().unwrap_or_else(|_| self.bare(rcode))
+    }
+
+    /// Adds the aliases of the name; what they lead to in the end.
+    fn push_aliases(&self, records: &mut Records, heard: &Heard) -> Result<Name<Vec<u8>>, PushError> {
         let mut at: Name<Vec<u8>> = self.question.qname().to_name();
+        let Ok(answer) = heard.answer() else {
+            return Ok(at);
+        };
         // As many steps as canonical_name() takes.
         for _ in 0..20 {
-            let mut aliases = records.limit_to_in::<Cname<_>>().flatten();
+            let mut aliases = answer.limit_to_in::<Cname<_>>().flatten();
             let Some(alias) = aliases.find(|record| *record.owner() == at) else {
                 break;
             };
             let next: Name<Vec<u8>> = alias.data().cname().to_name();
-            answer.push((&at, alias.ttl(), Cname::new(&next)))?;
+            records.push((&at, alias.ttl(), Cname::new(&next)))?;
             at = next;
         }
-        self.push_addresses(answer, &at, addresses, over)
-    }
-
-    fn push_addresses(
-        &self,
-        answer: &mut AnswerBuilder<Vec<u8>>,
-        at: &Name<Vec<u8>>,
-        addresses: &[(IpAddr, Duration)],
-        over: Transport,
-    ) -> Result<bool, PushError> {
-        let room = match over {
-            Transport::Tcp => usize::from(u16::MAX),
-            Transport::Udp => self.udp_size(),
-        };
-        for (address, lifetime) in addresses {
-            // An address takes 28 bytes besides its owner's name, EDNS 11.
-            if answer.as_slice().len() + 28 + 11 + at.len() > room {
-                return Ok(false);
-            }
-            let ttl = Ttl::from_duration_lossy(*lifetime);
-            match address {
-                IpAddr::V4(address) => answer.push((at, ttl, A::new(*address)))?,
-                IpAddr::V6(address) => answer.push((at, ttl, Aaaa::new(*address)))?,
-            }
-        }
-        Ok(true)
+        Ok(at)
     }
 
     /// The server's answer as it is, with the number of the job's question.
@@ -225,12 +213,14 @@ impl Query {
 
     /// An answer without records.
     pub(super) fn empty(&self, rcode: Rcode) -> Vec<u8> {
-        let build = || self.finish(self.start(rcode)?);
-        build().unwrap_or_else(|_| {
-            MessageBuilder::new_vec()
-                .start_error(&self.message, rcode)
-                .finish()
-        })
+        self.with(rcode, Transport::Udp, |_| Ok(()))
+    }
+
+    /// The same where nothing else can be written.
+    fn bare(&self, rcode: Rcode) -> Vec<u8> {
+        MessageBuilder::new_vec()
+            .start_error(&self.message, rcode)
+            .finish()
     }
 
     fn too_long(&self) -> Vec<u8> {
@@ -240,22 +230,23 @@ impl Query {
         answer.finish()
     }
 
-    fn start(&self, rcode: Rcode) -> Result<AnswerBuilder<Vec<u8>>, PushError> {
-        let mut answer = MessageBuilder::new_vec().start_answer(&self.message, rcode)?;
-        answer.header_mut().set_ra(true);
-        Ok(answer)
+    fn start(&self, rcode: Rcode) -> Result<Records, PushError> {
+        let builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new()))?;
+        let mut records = builder.start_answer(&self.message, rcode)?;
+        records.header_mut().set_ra(true);
+        Ok(records)
     }
 
     /// Ends an answer; to a question with EDNS one has EDNS (RFC 6891, section 6.1.1).
-    fn finish(&self, answer: AnswerBuilder<Vec<u8>>) -> Result<Vec<u8>, PushError> {
-        let mut additional = answer.additional();
+    fn finish(&self, records: Records) -> Result<Vec<u8>, PushError> {
+        let mut additional = records.additional();
         if self.message.opt().is_some() {
             additional.opt(|opt| {
                 opt.set_udp_payload_size(UNSPLIT);
                 Ok(())
             })?;
         }
-        Ok(additional.finish())
+        Ok(additional.finish().into_target())
     }
 
     /// The largest answer over UDP that the job can take.
@@ -263,4 +254,19 @@ impl Query {
         let said = self.message.opt().map(|opt| usize::from(opt.udp_payload_size()));
         said.map_or(PLAIN, |size| size.clamp(PLAIN, 4096))
     }
+}
+
+fn push_addresses(
+    records: &mut Records,
+    at: &impl ToName,
+    addresses: &[(IpAddr, Duration)],
+) -> Result<(), PushError> {
+    for (address, lifetime) in addresses {
+        let ttl = Ttl::from_duration_lossy(*lifetime);
+        match address {
+            IpAddr::V4(address) => records.push((at, ttl, A::new(*address)))?,
+            IpAddr::V6(address) => records.push((at, ttl, Aaaa::new(*address)))?,
+        }
+    }
+    Ok(())
 }

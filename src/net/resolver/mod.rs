@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The longest that an address stays open without being asked for again (RFC 8767, section 4, bounds times to live so).
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What one answer opens at the most, addresses times ways: it is not to hold the others up, nor to fill the sets alone.
+const OPENED: usize = 4096;
+
 /// For how long a job is where it was: another may have its address after it.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -70,10 +73,12 @@ impl Desk {
         if !query.is_for_addresses() {
             return query.relay(&heard, over);
         }
-        let (open, closed): (Vec<_>, Vec<_>) = query
+        let (mut open, closed): (Vec<_>, Vec<_>) = query
             .addresses(&heard)
             .into_iter()
             .partition(|(address, _)| self.policy.may_lead_to(*address));
+        // What is not told is not missed: whoever has so many addresses needs one.
+        open.truncate((OPENED / ways.len().max(1)).max(1));
         self.remember(|lookups| {
             for (address, _) in &closed {
                 lookups.refused(&query.name, Some(*address));

@@ -3,8 +3,9 @@
 //! It stays in the host's network namespace, to ask the host's servers, and has no right there. In the job's user namespace
 //! it keeps CAP_NET_ADMIN, to fill the sets of the job's rules. It sees no file.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use super::message::Transport;
 use super::upstream::{read_framed, write_framed};
 use super::{Desk, Upstream};
 use crate::egress::Policy;
+use crate::egress::rules::LISTENER;
 use crate::net::agent::ADMIN;
 use crate::net::confine::confine;
 use crate::net::directory::{self, Directory};
@@ -24,11 +26,11 @@ use crate::net::lookups::Lookups;
 use crate::net::sets::{self, Sets, Tried};
 use crate::sys::fork::{self, Child};
 
-/// Where a job asks for names: on its own loopback interface, which nothing from outside reaches.
-const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
-
-/// Questions that are answered at the same time; further ones are asked again by whoever asks.
+/// Questions over UDP that are answered at the same time; further ones are asked again by whoever asks.
 const AT_ONCE: usize = 64;
+
+/// Connections at the same time; for a further one the oldest is ended (RFC 7766, section 6.2.3).
+const CONNECTIONS: usize = 32;
 
 /// How long a job may think between two questions of one connection.
 const IDLE: Duration = Duration::from_secs(5);
@@ -66,9 +68,9 @@ pub(crate) struct Resolver {
 /// # Errors
 /// Which of them could not be opened, and why.
 pub(crate) fn open() -> Result<Vec<OwnedFd>, String> {
-    let bound = |error: io::Error| format!("listen on {ADDRESS}: {}", errno(&error).desc());
-    let udp = UdpSocket::bind(ADDRESS).map_err(bound)?;
-    let tcp = TcpListener::bind(ADDRESS).map_err(bound)?;
+    let bound = |error: io::Error| format!("listen on {LISTENER}: {}", errno(&error).desc());
+    let udp = UdpSocket::bind(LISTENER).map_err(bound)?;
+    let tcp = TcpListener::bind(LISTENER).map_err(bound)?;
     let sets = || sets::open().map_err(|errno| format!("nfnetlink: {}", errno.desc()));
     Ok(vec![udp.into(), tcp.into(), sets()?, sets()?])
 }
@@ -142,7 +144,7 @@ impl Resolver {
     }
 
     fn last_words(&self) -> Option<Lookups> {
-        self.channel.shutdown(std::net::Shutdown::Write).ok()?;
+        self.channel.shutdown(Shutdown::Write).ok()?;
         self.channel.set_read_timeout(Some(LAST_WORDS)).ok()?;
         let mut words = Vec::new();
         (&self.channel).take(WORDS).read_to_end(&mut words).ok()?;
@@ -156,7 +158,8 @@ fn serve(desk: Desk, mut channel: UnixStream, udp: UdpSocket, tcp: TcpListener) 
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     let (desk, udp) = (Arc::new(desk), Arc::new(udp));
-    let busy = Arc::new(());
+    let (busy, talking) = (Arc::new(()), Arc::new(()));
+    let mut connections: VecDeque<Arc<TcpStream>> = VecDeque::new();
     channel.write_all(&[0])?;
     let mut bytes = vec![0; usize::from(u16::MAX)];
     loop {
@@ -174,7 +177,7 @@ fn serve(desk: Desk, mut channel: UnixStream, udp: UdpSocket, tcp: TcpListener) 
         }
         if asked && let Ok((length, from)) = udp.recv_from(&mut bytes) {
             let (desk, udp, question) = (desk.clone(), udp.clone(), bytes[..length].to_vec());
-            answer_apart(&busy, move || {
+            answer_apart(&busy, AT_ONCE, move || {
                 if let Some(answer) = desk.answer(&question, Transport::Udp) {
                     // A job that does not read its answers asks again.
                     udp.send_to(&answer, from).ok();
@@ -182,16 +185,24 @@ fn serve(desk: Desk, mut channel: UnixStream, udp: UdpSocket, tcp: TcpListener) 
             });
         }
         if called && let Ok((stream, _)) = tcp.accept() {
-            let desk = desk.clone();
-            // The end of a connection is the job's to notice.
-            answer_apart(&busy, move || drop(converse(&desk, stream)));
+            let (desk, stream) = (desk.clone(), Arc::new(stream));
+            connections.retain(|one| Arc::strong_count(one) > 1);
+            if connections.len() >= CONNECTIONS
+                && let Some(oldest) = connections.pop_front()
+            {
+                // Whoever reads from it finds its end; one that has gone has no need of that.
+                oldest.shutdown(Shutdown::Both).ok();
+            }
+            connections.push_back(stream.clone());
+            // The end of a connection is the job's to notice. One that was ended may still wait for a server.
+            answer_apart(&talking, 2 * CONNECTIONS, move || drop(converse(&desk, &stream)));
         }
     }
 }
 
-/// Answers in a thread of its own, unless there are too many or there can be none: then there is no answer.
-fn answer_apart(busy: &Arc<()>, work: impl FnOnce() + Send + 'static) {
-    if Arc::strong_count(busy) > AT_ONCE {
+/// Answers in a thread of its own, unless there are so many or there can be none: then there is no answer.
+fn answer_apart(busy: &Arc<()>, most: usize, work: impl FnOnce() + Send + 'static) {
+    if Arc::strong_count(busy) > most {
         return;
     }
     let mine = busy.clone();
@@ -204,7 +215,7 @@ fn answer_apart(busy: &Arc<()>, work: impl FnOnce() + Send + 'static) {
 }
 
 /// Answers the questions of one connection.
-fn converse(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
+fn converse(desk: &Desk, mut stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(IDLE))?;
     stream.set_write_timeout(Some(IDLE))?;
