@@ -315,6 +315,7 @@ impl Pull<'_> {
             wrong => self.wrong(&wrong.to_string()),
         })?;
         for (digest, bytes) in &documents {
+            let _lock = self.lock_content(*digest)?;
             self.store.write_blob(*digest, bytes)?;
         }
         image.accounts = merged::accounts(self.store, &image.layers)?;
@@ -324,10 +325,7 @@ impl Pull<'_> {
 
     /// The configuration: of the processes that need the same one, one fetches it.
     fn config(&self, origin: &dyn Origin, blob: Blob) -> Result<Vec<u8>, PullError> {
-        let name = format!("pull {}", blob.digest);
-        let locks = self.store.locks()?;
-        let locked = locks.alone(&name);
-        locked.map_err(|source| self.store.io(format!("lock {name}"), source))?;
+        let _lock = self.lock_content(blob.digest)?;
         let kept = self.store.read_blob(blob.digest)?;
         if let Some(bytes) = kept.filter(|bytes| Digest::of(bytes) == blob.digest) {
             return Ok(bytes);
@@ -335,6 +333,15 @@ impl Pull<'_> {
         let bytes = origin.config(blob).map_err(|error| self.origin(error))?;
         self.store.write_blob(blob.digest, &bytes)?;
         Ok(bytes)
+    }
+
+    /// Keeps others from bringing a content, and from taking it out as damaged.
+    fn lock_content(&self, digest: Digest) -> Result<Locks, PullError> {
+        let name = format!("pull {digest}");
+        let locks = self.store.locks()?;
+        let locked = locks.alone(&name);
+        locked.map_err(|source| self.store.io(format!("lock {name}"), source))?;
+        Ok(locks)
     }
 
     /// Keeps layers that no image names yet from being pruned.

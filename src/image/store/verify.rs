@@ -17,7 +17,7 @@ use super::super::manifest::Document;
 use super::super::{merged, printable};
 use super::inventory::image_path;
 use super::listing::compare;
-use super::{DOCUMENTS, LISTING, Store, StoreError, blob_path, layer_record_path};
+use super::{DOCUMENTS, LISTING, Store, StoreError, TagRecord, blob_path, layer_record_path};
 
 /// A file of a store that is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,18 @@ impl Part {
             Part::Name(name) => format!("tags/{}.json", name.hex()),
         }
     }
+
+    /// The lock of whoever brings it.
+    fn brought_under(self) -> Option<String> {
+        match self {
+            Part::Content(digest) | Part::Layer(digest) => Some(format!("pull {digest}")),
+            Part::Image(_) | Part::Name(_) => None,
+        }
+    }
 }
+
+/// The names of images.
+type Names = BTreeMap<Digest, BTreeSet<String>>;
 
 /// Damaged parts: what is wrong, and with which of its files where that is not [`Part::path`].
 type Wrong = BTreeMap<Part, (Option<String>, String)>;
@@ -85,11 +96,8 @@ impl Store {
                 wrong.insert(Part::Layer(diff_id), (Some(path), reason));
             }
         }
-        let mut users: BTreeMap<Part, BTreeSet<Digest>> = BTreeMap::new();
         for digest in self.digests("images", ".json")? {
-            for part in self.parts(digest, &mut wrong)? {
-                users.entry(part).or_default().insert(digest);
-            }
+            self.parts(digest, &mut wrong)?;
         }
         let tags = self.tags()?;
         for name in self.digests("tags", ".json")? {
@@ -99,37 +107,97 @@ impl Store {
             }
         }
         let names = self.names()?;
-        let damage = wrong.into_iter().map(|(part, (path, reason))| {
-            let users = users.remove(&part).unwrap_or_default();
-            let named = |image: &Digest| match names.get(image).and_then(BTreeSet::first) {
-                Some(name) => name.clone(),
-                None => image.to_string(),
-            };
-            Ok(Damage {
-                path: path.unwrap_or_else(|| part.path()),
-                reason,
-                images: users.iter().map(named).collect(),
-                in_use: !self.take_out(part, &users)?,
-            })
-        });
-        damage.collect()
+        let mut damage = Vec::new();
+        for part in wrong.keys() {
+            damage.extend(self.settle(*part, &wrong, &names)?);
+        }
+        Ok(damage)
     }
 
-    /// Takes a damaged part out, and the records of the images that have it. Says whether: what a run uses stays.
-    fn take_out(&self, part: Part, users: &BTreeSet<Digest>) -> Result<bool, StoreError> {
+    /// Takes a damaged part out, with the records of the images that have it; what a run uses stays. None where it is whole
+    /// by now: since it was looked at others may have taken it out and brought it anew.
+    fn settle(&self, part: Part, wrong: &Wrong, names: &Names) -> Result<Option<Damage>, StoreError> {
         let locks = self.locks()?;
-        for image in users {
+        let failed = |name: &str| {
+            let what = format!("lock {name}");
+            move |source| self.io(what, source)
+        };
+        // Whoever brings it holds this lock: what is seen below is what is taken out.
+        if let Some(name) = part.brought_under() {
+            locks.alone(&name).map_err(failed(&name))?;
+        }
+        let Some((path, reason)) = self.look_again(part, wrong)? else {
+            return Ok(None);
+        };
+        let mut in_use = false;
+        if let Part::Layer(diff_id) = part {
+            // Who is bringing an image that has it holds this one until the image is recorded.
+            let name = format!("layer {diff_id}");
+            in_use |= !locks.try_alone(&name).map_err(failed(&name))?;
+        }
+        let users = self.users(part, wrong)?;
+        if users.is_empty() && reason == MISSING {
+            return Ok(None);
+        }
+        for image in &users {
             let name = format!("image {image}");
-            let alone = locks.try_alone(&name);
-            if !alone.map_err(|source| self.io(format!("lock {name}"), source))? {
-                return Ok(false);
+            in_use |= !locks.try_alone(&name).map_err(failed(&name))?;
+        }
+        if !in_use {
+            for image in &users {
+                self.unlink(&image_path(*image))?;
+            }
+            self.unlink(&part.path())?;
+        }
+        let named = |image: &Digest| match names.get(image).and_then(BTreeSet::first) {
+            Some(name) => name.clone(),
+            None => image.to_string(),
+        };
+        Ok(Some(Damage {
+            path: path.unwrap_or_else(|| part.path()),
+            reason,
+            images: users.iter().map(named).collect(),
+            in_use,
+        }))
+    }
+
+    /// What is wrong with a part that was found to be damaged: the caller holds the lock of those who bring it.
+    fn look_again(&self, part: Part, wrong: &Wrong) -> Result<Option<(Option<String>, String)>, StoreError> {
+        let missing = || Some((None, MISSING.to_owned()));
+        Ok(match part {
+            Part::Content(digest) => match self.blob_size(digest)? {
+                None => missing(),
+                Some(_) => self.wrong_content(digest)?.map(|reason| (None, reason)),
+            },
+            Part::Layer(diff_id) => match self.has_layer(diff_id)? {
+                false => missing(),
+                true => self
+                    .look_at_layer(diff_id)?
+                    .map(|(path, reason)| (Some(path), reason)),
+            },
+            Part::Image(digest) => {
+                let mut found = wrong.clone();
+                found.remove(&part);
+                self.parts(digest, &mut found)?;
+                found.remove(&part)
+            }
+            Part::Name(_) => {
+                let is_record = self.record::<TagRecord>(&part.path())?.is_some();
+                let is_there = self.read(&part.path())?.is_some();
+                (is_there && !is_record).then(|| (None, NO_RECORD.to_owned()))
+            }
+        })
+    }
+
+    /// The images that have a part.
+    fn users(&self, part: Part, wrong: &Wrong) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut users = BTreeSet::new();
+        for image in self.digests("images", ".json")? {
+            if self.parts(image, &mut wrong.clone())?.contains(&part) {
+                users.insert(image);
             }
         }
-        for image in users {
-            self.unlink(&image_path(*image))?;
-        }
-        self.unlink(&part.path())?;
-        Ok(true)
+        Ok(users)
     }
 
     /// What is wrong with a content that is kept as it came.
@@ -154,9 +222,14 @@ impl Store {
         // No one puts another one in its place, and no one prunes it.
         lock("pull".to_owned(), locks.alone(&format!("pull {diff_id}")))?;
         lock("layer".to_owned(), locks.shared(&format!("layer {diff_id}")))?;
-        if !self.has_layer(diff_id)? {
-            return Ok(None);
+        match self.has_layer(diff_id)? {
+            true => self.look_at_layer(diff_id),
+            false => Ok(None),
         }
+    }
+
+    /// The same for a layer that has a record, and that no one replaces or removes meanwhile.
+    fn look_at_layer(&self, diff_id: Digest) -> Result<Option<(String, String)>, StoreError> {
         let open = |name: &str, kind: OFlag| {
             let path = format!("layers/{}/{name}", diff_id.hex());
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | kind;
@@ -242,5 +315,45 @@ impl Store {
             wrong.insert(record, (None, "it is not what the image says".to_owned()));
         }
         Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LayerRecord, Ownership, Sums};
+    use super::*;
+
+    /// A layer that was damaged when it was looked at is judged by what it is when it would be taken out.
+    #[test]
+    fn what_was_brought_anew_meanwhile_stays() {
+        let path = std::env::temp_dir().join(format!("ringfence-verify-{}", std::process::id()));
+        let store = Store::create(&path, Ownership::Single).unwrap();
+        let diff_id = Digest::of(b"layer");
+        let staging = store.stage().unwrap();
+        drop(staging.make_fs().unwrap());
+        staging.seal(&Sums::new(), &LayerRecord::default()).unwrap();
+        staging.commit(diff_id).unwrap();
+        let file = path.join("layers").join(diff_id.hex()).join("fs/file");
+        let part = Part::Layer(diff_id);
+        let wrong = Wrong::from([(part, (None, "it was damaged".to_owned()))]);
+        let settle = || store.settle(part, &wrong, &Names::new()).unwrap();
+
+        assert_eq!(settle(), None);
+        std::fs::write(&file, "x").unwrap();
+        // Somebody is bringing an image that has it.
+        let pin = store.locks().unwrap();
+        pin.shared(&format!("layer {diff_id}")).unwrap();
+        let damage = settle().unwrap();
+        assert_eq!(
+            (damage.reason.as_str(), damage.in_use),
+            ("it does not belong there", true)
+        );
+        assert!(store.has_layer(diff_id).unwrap());
+        drop(pin);
+        assert!(!settle().unwrap().in_use);
+        assert!(!store.has_layer(diff_id).unwrap());
+        // It is missing, and no image needs it.
+        assert_eq!(settle(), None);
+        std::fs::remove_dir_all(path).unwrap();
     }
 }
