@@ -111,7 +111,7 @@ fn of_store(
                         _lease: None,
                     }),
                     None if platform != Platform::host() => Err(Failure::Image(format!(
-                        "image {request}: {}; run `ringfence lock` on such a machine",
+                        "image {request}: {}; run `ringfence lock`",
                         match pin {
                             Some(_) => format!("its users and groups for {platform} are not locked"),
                             None => format!("it is not locked for {platform}"),

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use super::args::Lock as Args;
 use super::failure::Failure;
 use super::project::Project;
-use super::puller::Puller;
+use super::puller::{Puller, platform};
 use super::settings::Settings;
 use super::survey::survey;
 use super::{print, say};
-use crate::image::{Digest, Image, Platform, Source};
+use crate::host::facts::Facts;
+use crate::image::{Accounts, Digest, Image, Platform, Source};
 use crate::lock::{Change, Lock, Locked, LockedImage};
+use crate::seccomp::Arch;
 
 /// The largest lock that is read, in bytes.
 const LARGEST: u64 = 64 << 20;
@@ -224,39 +226,63 @@ pub(super) fn lock(args: &Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The users and groups of the image for this machine, which stand in its layers.
+/// The users and groups of its images for every machine that a plan can be made for, this one last. They stand in the layers:
+/// on another machine a plan would have to ask a registry for them.
 fn accounts(locked: &mut Locked, source: &Source, puller: &Puller<'_>) -> Result<(), Failure> {
-    let Some(platform) = locked
-        .image(&Platform::host())
-        .map(|(platform, _)| platform.clone())
-    else {
-        return Ok(());
-    };
-    if let Some(image) = locked.platforms.get_mut(&platform)
-        && image.accounts.is_none()
-    {
-        image.accounts = Some(known(puller, source, image.manifest)?.accounts);
+    let own = puller.facts.arch;
+    let others = Arch::ALL.into_iter().filter(|arch| *arch != own);
+    for arch in others.chain([own]) {
+        let facts = Facts {
+            arch,
+            ..puller.facts.clone()
+        };
+        let of_machine = Puller {
+            facts: &facts,
+            ..*puller
+        };
+        let Some(platform) = locked
+            .image(&platform(&facts))
+            .map(|(platform, _)| platform.clone())
+        else {
+            continue;
+        };
+        if let Some(image) = locked.platforms.get_mut(&platform)
+            && image.accounts.is_none()
+        {
+            image.accounts = Some(known(&of_machine, source, image.manifest, arch == own)?);
+        }
     }
     Ok(())
 }
 
-fn known(puller: &Puller<'_>, source: &Source, manifest: Digest) -> Result<Image, Failure> {
-    match puller.known(source, Some(manifest))? {
-        Some(image) => Ok(image),
-        None => Ok(puller.bring(source, Some(manifest))?.image),
+/// The users and groups of an image. One that is brought for another machine does not stay in the store.
+fn known(puller: &Puller<'_>, source: &Source, manifest: Digest, stays: bool) -> Result<Accounts, Failure> {
+    if let Some(image) = puller.known(source, Some(manifest))? {
+        return Ok(image.accounts);
     }
+    let image = puller.bring(source, Some(manifest))?.image;
+    if !stays {
+        puller.take_out(manifest)?;
+    }
+    Ok(image.accounts)
 }
 
-/// Every image that a job runs and that can be locked, by what its job asks for. A folder and this machine have no digest.
+/// Every image that a job, or a cell of the matrix, runs and that can be locked, by what is asked for. A folder and this
+/// machine have no digest.
 fn requests(project: &Project) -> Result<BTreeMap<String, Source>, Failure> {
     let mut wanted = BTreeMap::new();
+    let mut add = |source: Source| {
+        if matches!(
+            source,
+            Source::Registry(_) | Source::Oci { .. } | Source::Archive(_)
+        ) {
+            wanted.insert(source.to_string(), source);
+        }
+    };
     for name in project.manifest.jobs() {
-        let source = project.job(name)?.image.value;
-        match source {
-            Source::Registry(_) | Source::Oci { .. } | Source::Archive(_) => {
-                wanted.insert(source.to_string(), source);
-            }
-            Source::Dir(_) | Source::Host => {}
+        add(project.job(name)?.image.value);
+        for variant in project.manifest.variants(name) {
+            add(project.with(variant.manifest).job(name)?.image.value);
         }
     }
     Ok(wanted)

@@ -9,7 +9,7 @@ use super::settings::Settings;
 use crate::host::facts::Facts;
 use crate::image::{
     Credentials, Digest, Event, Image, Import, Platform, PullError, Report, Request, Resolved, Source, Store,
-    StoreError, import_in_child, look_into_in_child, pull_in_child, resolve_in_child,
+    StoreError, import_in_child, look_into_in_child, pull_in_child, resolve_in_child, sweep_in_child,
 };
 
 /// How this caller brings images.
@@ -74,6 +74,19 @@ impl Puller<'_> {
             Way::Registry(request) => pull_in_child(store, ownership, request, show),
             Way::Local(import) => import_in_child(store, ownership, import, show),
         })
+    }
+
+    /// Takes an image that was brought out of the store again, with what no other image needs.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(super) fn take_out(&self, manifest: Digest) -> Result<(), Failure> {
+        if let Some(store) = Store::open(&self.settings.store).map_err(store_failure)? {
+            // One that somebody has begun to use stays.
+            store.remove_image(manifest).map_err(store_failure)?;
+        }
+        sweep_in_child(&self.settings.store).map_err(pull_failure)?;
+        Ok(())
     }
 
     fn way(&self, source: &Source, manifest: Option<Digest>) -> Result<Way, Failure> {

@@ -38,8 +38,7 @@ pub struct LockedImage {
     pub settings: ImageConfig,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
-    /// Its users and groups. They stand in the layers, and are known where those have been unpacked: on the platforms
-    /// that the lock was written on.
+    /// Its users and groups, which stand in its layers; none for a platform that no plan can be made for.
     pub accounts: Option<Accounts>,
 }
 

@@ -11,6 +11,7 @@ mod registry;
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with tests/launch")]
 mod support;
 
+mod machines;
 mod runs;
 
 use std::fs;
