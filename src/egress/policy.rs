@@ -10,11 +10,13 @@ use super::{Around, DNS, Egress, Hosts, PRIVATE, Protocol, Way};
 /// Which names may be looked up, and where they may lead.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    /// None where every name may be looked up.
+    /// None where every name may be looked up, and may lead to private addresses too.
     listed: Option<Listed>,
-    /// Where no name may lead.
+    /// What is closed to every job.
     closed: Vec<IpNet>,
-    /// Where one may all the same.
+    /// The jobs that this one sees.
+    peers: Vec<IpNet>,
+    /// What is listed by address.
     open: Vec<IpNet>,
 }
 
@@ -57,7 +59,8 @@ impl Policy {
         let mut policy = Policy {
             listed: None,
             closed: around.closed().collect(),
-            open: around.peers.clone(),
+            peers: around.peers.clone(),
+            open: Vec::new(),
         };
         if let Egress::Listed(entries) = egress {
             let mut listed = Listed::default();
@@ -68,7 +71,6 @@ impl Policy {
                     Hosts::Network(network) => policy.open.push(*network),
                 }
             }
-            policy.closed.extend(PRIVATE);
             policy.listed = Some(listed);
         }
         policy
@@ -100,17 +102,29 @@ impl Policy {
     /// the address, with that entry's ports, whichever name leads to it.
     pub(crate) fn opens_at(&self, address: IpAddr) -> bool {
         let address = IpNet::from(within(address.to_canonical()));
-        !self.closed.iter().any(|closed| closed.contains(&address))
+        let mut closed = self.closed.iter().chain(&PRIVATE);
+        !closed.any(|closed| closed.contains(&address))
+    }
+
+    /// Whether it is another job's that this one sees: no entry is needed for that.
+    pub(crate) fn is_peer(&self, address: IpAddr) -> bool {
+        let address = IpNet::from(address);
+        self.peers.iter().any(|peers| peers.contains(&address))
     }
 
     /// Whether a name may lead to `address`: an entry must list what is private or closed, and no less than its whole
     /// network does, so that `0.0.0.0/0` lists none of it.
     pub(crate) fn may_lead_to(&self, address: IpAddr) -> bool {
         let address = IpNet::from(within(address.to_canonical()));
-        let mut closed = self.closed.iter().filter(|closed| closed.contains(&address));
+        let private = match self.listed {
+            Some(_) => &PRIVATE[..],
+            None => &[],
+        };
+        let mut closed = self.closed.iter().chain(private);
         closed.all(|closed| {
-            let mut lists = self.open.iter();
-            lists.any(|open| open.contains(&address) && closed.contains(open))
+            let mut lists = self.peers.iter().chain(&self.open);
+            let listed = lists.any(|open| open.contains(&address) && closed.contains(open));
+            listed || !closed.contains(&address)
         })
     }
 }

@@ -10,7 +10,7 @@ use super::lookups::Lookups;
 use super::sets::Tried;
 use crate::egress::Protocol;
 use crate::egress::rules::{Family, Outcome, TRIED};
-use crate::egress::{Allowed, Hosts, Policy};
+use crate::egress::{Hosts, Policy};
 
 /// What a job tried to reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct Connections {
     pub(crate) list: Vec<Connection>,
     /// There were more than are counted one by one. What is allowed does not depend on that.
     pub(crate) more: bool,
+    /// What the run needed to reach.
+    needed: BTreeMap<Hosts, Needed>,
 }
 
 /// Connections to one place; a name that was refused has no place.
@@ -89,34 +91,31 @@ impl Connections {
         });
         let mut list: Vec<Connection> = connected.chain(refused).collect();
         list.sort();
-        Connections { list, more }
+        let needed = needed(&list, policy);
+        Connections { list, more, needed }
     }
 
-    /// The entries of `network.allow` that this run would have needed, as a job's manifest has them.
+    /// The entries of `network.allow` that this run would have needed, as a job's manifest has them: all of its `allow`, so
+    /// that they take the place of what it has.
     pub(crate) fn entries(&self, job: &str) -> String {
-        let mut text = String::new();
-        for (hosts, needed) in self.needed() {
-            let entry = Allowed {
-                hosts,
-                ports: needed.ports.into_iter().collect(),
-                protocol: match needed.protocols.iter().collect::<Vec<_>>()[..] {
-                    [only] => Some(*only),
-                    _ => None,
-                },
-            };
+        let mut text = match self.needed.is_empty() {
+            true => format!("# All of `allow` that this run needed: nothing.\n[job.{job}.network.allow]\n\n"),
+            false => "# All of `allow` that this run needed.\n\n".to_owned(),
+        };
+        for (hosts, needed) in &self.needed {
+            let ports: Vec<String> = needed.ports.iter().map(u16::to_string).collect();
             if needed.refused {
-                text += match entry.ports.is_empty() {
+                text += match ports.is_empty() {
                     true => "# Refused in this run, before a port was tried.\n",
                     false => "# Refused in this run.\n",
                 };
             }
-            writeln!(text, "[job.{job}.network.allow.\"{}\"]", entry.hosts).ok();
-            if !entry.ports.is_empty() {
-                let ports: Vec<String> = entry.ports.iter().map(u16::to_string).collect();
+            writeln!(text, "[job.{job}.network.allow.\"{hosts}\"]").ok();
+            if !ports.is_empty() {
                 writeln!(text, "ports = [{}]", ports.join(", ")).ok();
             }
-            if let Some(protocol) = entry.protocol {
-                writeln!(text, "protocol = \"{protocol}\"").ok();
+            if let [only] = needed.protocols.iter().collect::<Vec<_>>()[..] {
+                writeln!(text, "protocol = \"{only}\"").ok();
             }
             text += "\n";
         }
@@ -125,39 +124,43 @@ impl Connections {
         }
         text
     }
-
-    fn needed(&self) -> BTreeMap<Hosts, Needed> {
-        let mut needed: BTreeMap<Hosts, Needed> = BTreeMap::new();
-        for connection in &self.list {
-            let names = connection.name.iter().chain(&connection.also);
-            // A name that no entry can have is known to nobody's DNS: the job has made it up.
-            let mut hosts: Vec<Hosts> = names.filter_map(|name| name.parse().ok()).collect();
-            if hosts.is_empty() && connection.name.is_none() {
-                hosts.extend(connection.address.map(|address| Hosts::Network(address.into())));
-            }
-            for hosts in hosts {
-                let needed = needed.entry(hosts).or_default();
-                needed.ports.extend(connection.port);
-                needed.protocols.extend(connection.protocol);
-                needed.refused |= connection.outcome == Outcome::Refused;
-            }
-        }
-        needed
-    }
 }
 
 /// What a run needed of some hosts.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Needed {
     ports: BTreeSet<u16>,
     protocols: BTreeSet<Protocol>,
     refused: bool,
 }
 
+fn needed(list: &[Connection], policy: &Policy) -> BTreeMap<Hosts, Needed> {
+    let mut needed: BTreeMap<Hosts, Needed> = BTreeMap::new();
+    for connection in list {
+        if connection.address.is_some_and(|address| policy.is_peer(address)) {
+            continue;
+        }
+        let names = connection.name.iter().chain(&connection.also);
+        // A name that no entry can have is known to nobody's DNS: the job has made it up.
+        let mut hosts: Vec<Hosts> = names.filter_map(|name| name.parse().ok()).collect();
+        // What no name opens is listed by its address, beside the name that leads there.
+        let by_address = |address: &IpAddr| connection.name.is_none() || !policy.opens_at(*address);
+        let address = connection.address.filter(by_address);
+        hosts.extend(address.map(|address| Hosts::Network(address.into())));
+        for hosts in hosts {
+            let needed = needed.entry(hosts).or_default();
+            needed.ports.extend(connection.port);
+            needed.protocols.extend(connection.protocol);
+            needed.refused |= connection.outcome == Outcome::Refused;
+        }
+    }
+    needed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egress::{Around, Egress};
+    use crate::egress::{Allowed, Around, Egress};
 
     fn connections() -> Connections {
         let mut lookups = Lookups::default();
@@ -220,6 +223,8 @@ mod tests {
     fn the_entries_that_a_run_needed_are_a_manifests() {
         let entries = connections().entries("fetch");
         insta::assert_snapshot!(entries, @r#"
+        # All of `allow` that this run needed.
+
         # Refused in this run.
         [job.fetch.network.allow."files.example.org"]
         ports = [80, 443, 8443]
@@ -234,6 +239,9 @@ mod tests {
 
         # Refused in this run, before a port was tried.
         [job.fetch.network.allow."tracker.example"]
+
+        # Refused in this run, before a port was tried.
+        [job.fetch.network.allow."10.0.0.7"]
 
         # Refused in this run.
         [job.fetch.network.allow."169.254.169.254"]

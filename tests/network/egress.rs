@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::each;
 use crate::names::{tries, without_dnsmasq, world};
-use crate::support::{Caller, Test, skip};
+use crate::support::{Caller, skip};
 use crate::world::{HOST, output, serve};
 
 const ALL: [Caller; 3] = [Caller::Root, Caller::User, Caller::UserWithIds];
@@ -132,41 +132,4 @@ fn rules_that_the_host_loses_open_nothing() {
     );
     drop(room);
     world.settle("a job whose host was flushed");
-}
-
-#[test]
-fn a_run_says_which_entries_it_would_have_needed() {
-    if let Some(reason) = without_dnsmasq() {
-        skip!("{reason}");
-    }
-    let (world, _names) = world(&[]);
-    let test = tries(
-        "try files.example.org 8000; try files.example.org 80; try 203.0.113.10 80; try gone.example 80",
-    )
-    .with("network.allow.\"files.example.org\" = { ports = [8000] }")
-    .args(&["--record"]);
-    each(&[Caller::Root, Caller::User], &test, |ran| {
-        let wanted = "# Refused in this run.
-[job.test.network.allow.\"files.example.org\"]
-ports = [80, 8000]
-protocol = \"tcp\"
-
-# Refused in this run, before a port was tried.
-[job.test.network.allow.\"gone.example\"]
-
-# Refused in this run.
-[job.test.network.allow.\"203.0.113.10\"]
-ports = [80]
-protocol = \"tcp\"
-";
-        assert!(ran.stderr.ends_with(wanted), "{}", ran.stderr);
-    });
-    world.settle("jobs that ended");
-}
-
-#[test]
-fn only_a_job_with_connections_of_its_own_is_recorded() {
-    Test::sh("true").args(&["--record"]).only(&[Caller::Root, Caller::Tester]).status(125).stderr(
-        "ringfence: --record: this job has no network of its own whose connections are counted; it needs `network.mode = \"bridge\"`\n",
-    ).run();
 }

@@ -10,6 +10,7 @@ mod kills;
 mod names;
 mod ports;
 mod reach;
+mod record;
 mod resolver;
 mod world;
 

@@ -41,7 +41,11 @@ static ALLOW: Entries = Entries {
     name: is::hosts,
     value: Kind::Either(&[
         Kind::Table(&Section::of(&[
-            key("ports", Kind::List(&PORT), "Ports; none listed means all."),
+            key(
+                "ports",
+                Kind::List(&PORT),
+                "Ports; none listed means all but that of DNS, 53.",
+            ),
             key(
                 "protocol",
                 Kind::Word(&["tcp", "udp"]),
