@@ -80,6 +80,22 @@ fn a_transfer_that_crawls_is_given_up() {
     assert_eq!(fs::read_dir(folder.store().join("layers")).unwrap().count(), 0);
 }
 
+/// Nor does a small answer, which is a manifest here.
+#[test]
+fn an_answer_that_crawls_is_given_up() {
+    let (registry, folder) = (Registry::start(), Folder::new("crawl-manifest"));
+    registry.push("x", "latest", &arch(), &small(), "{}");
+    registry.fault("/v2/x/manifests/latest", Fault::Trickle);
+    let name = format!("{}/x", registry.host);
+    assert_eq!(
+        pull(&folder, &name).unwrap_err(),
+        format!(
+            "pull {name}:latest: http://{}: less than 1 KiB came in a second",
+            registry.host
+        )
+    );
+}
+
 #[test]
 fn a_token_that_expires_is_fetched_again() {
     let (registry, folder) = (Registry::start(), Folder::new("expire"));

@@ -2,20 +2,18 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Instant;
 
 use ureq::http::Response;
 
 use super::super::manifest::Blob;
 use super::error::{Refusal, RegistryError};
+use super::pace::Paced;
 use super::{Ask, Client, pause};
 
 /// Breaks of a transfer, with less than [`FAR`] between them, before it is given up.
 const ATTEMPTS: u32 = 4;
 /// Bytes after which a break is forgotten.
 const FAR: u64 = 1 << 20;
-/// The least of a transfer, in bytes a second; a slower one counts as broken.
-const SLOWEST: u64 = 1 << 10;
 
 /// The bytes of a blob, exactly as many as its descriptor says. A broken transfer goes on where it broke off.
 ///
@@ -30,8 +28,6 @@ pub(crate) struct BlobReader {
     attempts: u32,
     /// Where the last break was.
     broke: u64,
-    /// When its speed was looked at last, and where that was.
-    looked: (Instant, u64),
 }
 
 impl BlobReader {
@@ -45,7 +41,6 @@ impl BlobReader {
             first,
             attempts: 0,
             broke: 0,
-            looked: (Instant::now(), 0),
         })
     }
 
@@ -66,19 +61,7 @@ impl BlobReader {
             .client
             .blob_from(&self.blob, self.offset, self.first)
             .map_err(io::Error::other)?;
-        self.looked = (Instant::now(), self.offset);
         Ok(())
-    }
-
-    /// Whether less has come than the slowest transfer brings, over as long as one waits for an answer.
-    fn crawls(&mut self) -> bool {
-        let time = self.looked.0.elapsed();
-        if time < self.client.patience {
-            return false;
-        }
-        let come = self.offset - self.looked.1;
-        self.looked = (Instant::now(), self.offset);
-        come < (time.as_secs_f64() * SLOWEST as f64) as u64
     }
 }
 
@@ -94,9 +77,6 @@ impl Read for BlobReader {
                 Ok(0) => self.resume("the connection ended too early")?,
                 Ok(read) => {
                     self.offset += read as u64;
-                    if self.offset < self.blob.size && self.crawls() {
-                        self.resume("less than 1 KiB came in a second")?;
-                    }
                     return Ok(read);
                 }
                 Err(error) => {
@@ -140,7 +120,7 @@ impl Client {
                     blob.digest
                 )));
             }
-            let mut body = response.into_body().into_reader();
+            let mut body = Paced::new(response.into_body().into_reader(), self.patience);
             let read = io::copy(&mut (&mut body).take(skipped), &mut io::sink())
                 .map_err(|error| Refusal::from_io(&error, self.patience))?;
             if read < skipped {

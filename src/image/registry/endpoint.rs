@@ -14,6 +14,7 @@ use super::challenge::Challenge;
 use super::credentials::Credentials;
 use super::error::Refusal;
 use super::login::Login;
+use super::pace::Paced;
 use super::proxy::Proxies;
 use super::url::{authority, is_inner, is_link_local};
 
@@ -214,9 +215,7 @@ impl Endpoint {
         let mut body = Vec::new();
         // The body only makes the message better; one that breaks off is no error of its own.
         drop(
-            response
-                .into_body()
-                .into_reader()
+            Paced::new(response.into_body().into_reader(), self.patience)
                 .take(LARGEST_ANSWER)
                 .read_to_end(&mut body),
         );

@@ -12,6 +12,7 @@ use super::challenge::Challenge;
 use super::credentials::Credential;
 use super::endpoint::{Endpoint, LARGEST_ANSWER, shown};
 use super::error::Refusal;
+use super::pace::Paced;
 use super::url::{authority, is_inner};
 
 /// How long a token is good for whose service does not say (distribution token specification, `expires_in`).
@@ -134,9 +135,7 @@ impl Endpoint {
             expires_in: Option<i64>,
         }
         let mut text = Vec::new();
-        answer
-            .into_body()
-            .into_reader()
+        Paced::new(answer.into_body().into_reader(), self.patience)
             .take(LARGEST_ANSWER)
             .read_to_end(&mut text)
             .map_err(|error| failed(Refusal::from_io(&error, self.patience).to_string(), true))?;

@@ -7,6 +7,7 @@ mod credentials;
 mod endpoint;
 mod error;
 mod login;
+mod pace;
 mod proxy;
 mod url;
 
@@ -24,6 +25,7 @@ pub use self::credentials::{CredentialError, Credentials};
 use self::endpoint::{Ask, Endpoint};
 use self::error::Refusal;
 pub use self::error::RegistryError;
+use self::pace::Paced;
 use self::proxy::Proxies;
 use super::digest::Digest;
 use super::manifest::{ACCEPTED, Blob, LARGEST_MANIFEST};
@@ -201,7 +203,8 @@ impl Client {
 
     fn bounded(&self, body: impl Read, most: u64) -> Result<Vec<u8>, Refusal> {
         let mut bytes = Vec::new();
-        body.take(most + 1)
+        Paced::new(body, self.patience)
+            .take(most + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| Refusal::from_io(&error, self.patience))?;
         match bytes.len() as u64 > most {
