@@ -193,3 +193,88 @@ fn a_host_that_cannot_be_asked_fixes_no_store() {
         });
     }
 }
+
+/// A disk that has no room left, not even for the name of a folder into which to move what is to be removed.
+#[test]
+fn a_full_disk_is_one_error_and_no_trace() {
+    let hub = Hub::start();
+    let many = (0..300).fold(Archive::new(), |all, number| {
+        all.file(&format!("d{}/{number}", number % 7), "x")
+    });
+    let layers = [
+        Layer::gzip(&Archive::new().file("whole", "x").end()),
+        Layer::gzip(&many.end()),
+    ];
+    hub.push("library/many", Types::Oci, &layers, HELLO);
+    let small = "mount -t tmpfs -o size=64m,nr_inodes=150,mode=700 none store && \"$@\"; status=$?; \
+        find store -mindepth 2; exit $status";
+    for caller in callers(Some(&[Caller::Root])) {
+        hub.visit(caller, |visit| {
+            let full = Test::command(&[])
+                .verb("pull")
+                .args(&["-q", "many"])
+                .pulls()
+                .wrapped(&[
+                    "unshare",
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    small,
+                    "sh",
+                ]);
+            std::fs::create_dir_all(visit.run(&Test::command(&["true"])).folder.join("store")).unwrap();
+            let ran = visit.run(&full.status(125).any_stderr());
+            let start = format!(
+                "ringfence: pull docker.io/library/many:latest: layer {}: entry `",
+                digest(&layers[1].blob)
+            );
+            assert!(ran.stderr.starts_with(&start), "{}", ran.stderr);
+            assert!(
+                ran.stderr.ends_with(": make: no space left on device\n"),
+                "{}",
+                ran.stderr
+            );
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        });
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_said() {
+    let (hub, base) = (Hub::start(), base!());
+    hub.push("library/tool", Types::Oci, &[base], HELLO);
+    let read_only = "mount --bind store store && mount -o remount,bind,ro store && exec \"$@\"";
+    let wrapper = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        read_only,
+        "sh",
+    ];
+    for caller in callers(Some(&[Caller::Root])) {
+        hub.visit(caller, |visit| {
+            visit.run(&Test::command(&[]).verb("pull").args(&["-q", "tool"]).pulls());
+            let verbs = [&["verify"][..], &["prune"], &["remove", "tool"]];
+            let images = verbs.map(|words| Test::command(&[]).verb("image").args(words).pulls());
+            let run = Test::command(&["id"]).image("tool").args(&["--offline"]);
+            for test in images.into_iter().chain([run]) {
+                let ran = visit.run(&test.wrapped(&wrapper).status(125).any_stderr());
+                let said: Vec<&str> = ran
+                    .stderr
+                    .lines()
+                    .filter(|line| line.contains("image") || line.contains("store /"))
+                    .collect();
+                let wanted = format!(
+                    "ringfence: store {}: open locks: read-only file system",
+                    ran.folder.join("store").display()
+                );
+                assert_eq!(said, [wanted.as_str()], "{}", ran.stderr);
+            }
+        });
+    }
+}

@@ -107,10 +107,13 @@ fn wrong(file: impl Into<String>, reason: impl Into<String>) -> LocalError {
 /// The cause of a failed system call in words, as for a sentence.
 pub(crate) fn cause(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(number) => {
-            let text = Errno::from_raw(number).desc();
-            text[..1].to_lowercase() + &text[1..]
-        }
+        Some(number) => words(Errno::from_raw(number)),
         None => error.to_string(),
     }
+}
+
+/// The same of its number.
+pub(crate) fn words(errno: Errno) -> String {
+    let text = errno.desc();
+    text[..1].to_lowercase() + &text[1..]
 }

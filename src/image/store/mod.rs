@@ -50,6 +50,7 @@ pub(crate) use self::remove::remove;
 pub(crate) use self::staging::Staging;
 pub use self::verify::Damage;
 use super::digest::Digest;
+use super::local::words;
 use super::platform::Platform;
 use super::reference::Reference;
 use super::{Image, Layer};
@@ -72,7 +73,7 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A system call on one of its files.
-    #[error("store {path}: {what}: {}", io::Error::from(*.source))]
+    #[error("store {path}: {what}: {}", words(*.source))]
     Io {
         /// The store's folder.
         path: PathBuf,
@@ -205,7 +206,10 @@ impl Store {
             });
         }
         // Anyone else on the machine could run what was unpacked here (CVE-2021-41091).
-        fchmod(&store.root, Mode::S_IRWXU).map_err(|source| store.io("set the mode", source))?;
+        let stat = fstat(&store.root).map_err(|source| store.io("stat", source))?;
+        if stat.st_mode & 0o7777 != 0o700 {
+            fchmod(&store.root, Mode::S_IRWXU).map_err(|source| store.io("set the mode", source))?;
+        }
         for folder in FOLDERS {
             match mkdirat(&store.root, folder, Mode::S_IRWXU) {
                 Ok(()) | Err(Errno::EEXIST) => {}

@@ -9,6 +9,9 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+/// The most folders that are held open while something is looked for that can go.
+const MOST_OPEN: usize = 64;
+
 /// Removes what stands at `name`, if anything does. `grave` is a name of the folder `graves` that is not in use; both
 /// folders are on one file system.
 ///
@@ -30,7 +33,14 @@ pub(crate) fn remove(
         Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::EACCES) => {}
         Err(errno) => return Err(errno),
     }
-    mkdirat(graves, grave, Mode::S_IRWXU)?;
+    match mkdirat(graves, grave, Mode::S_IRWXU) {
+        // A full disk has no room for the grave either, until something of the tree is gone.
+        Err(Errno::ENOSPC | Errno::EDQUOT) => {
+            make_room(parent, name)?;
+            mkdirat(graves, grave, Mode::S_IRWXU)?;
+        }
+        made => made?,
+    }
     let top = open(graves, grave)?;
     let mut next = 0u64;
     movable(parent, name)?;
@@ -44,6 +54,34 @@ pub(crate) fn remove(
     }
     drop(top);
     unlinkat(graves, grave, UnlinkatFlags::RemoveDir)
+}
+
+/// Unlinks the files of the first folder of a tree in which there are any.
+fn make_room(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    let mut left = vec![open(parent, name)?];
+    while let Some(folder) = left.pop() {
+        let mut gone = false;
+        let mut entries = Dir::openat(&folder, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        for entry in entries.iter() {
+            let entry = entry?;
+            let entry = entry.file_name();
+            if matches!(entry.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            match unlinkat(&folder, entry, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) => gone = true,
+                Err(Errno::EISDIR | Errno::EPERM) if left.len() < MOST_OPEN => {
+                    left.push(open(folder.as_fd(), entry)?);
+                }
+                Err(Errno::EISDIR | Errno::EPERM | Errno::ENOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        if gone {
+            return Ok(());
+        }
+    }
+    Err(Errno::ENOSPC)
 }
 
 /// Unlinks the files of a folder and moves its folders to the top under the next numbers.

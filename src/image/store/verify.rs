@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::config::ConfigFile;
 use super::super::digest::{Digest, Hashed};
+use super::super::local::{cause, words};
 use super::super::manifest::Document;
 use super::super::{merged, printable};
 use super::inventory::image_path;
@@ -207,7 +208,7 @@ impl Store {
         };
         let mut hashed = Hashed::new(file);
         if let Err(error) = io::copy(&mut hashed, &mut io::sink()) {
-            return Ok(Some(error.to_string()));
+            return Ok(Some(cause(&error)));
         }
         let (found, _) = hashed.finish();
         Ok((found != digest).then(|| format!("its content has the digest {found}")))
@@ -236,7 +237,7 @@ impl Store {
             let opened = openat(self.root(), path.as_str(), flags, Mode::empty());
             opened.map_err(|errno| match errno {
                 Errno::ENOENT => (path, MISSING.to_owned()),
-                errno => (path, io::Error::from(errno).to_string()),
+                errno => (path, words(errno)),
             })
         };
         let opened =
@@ -259,7 +260,7 @@ impl Store {
                 0 => (at(&first.path), first.reason),
                 others => (at(&first.path), format!("{}; {others} more differ", first.reason)),
             }),
-            Err(error) => Some((at(b""), error.to_string())),
+            Err(error) => Some((at(b""), cause(&error))),
         })
     }
 

@@ -26,6 +26,7 @@ use nix::unistd::{Gid, Uid, fchown, getegid};
 use self::entry::{Entry, Kind, Path, Reader};
 use self::tree::{Owner, Tree, TreeError, finish};
 pub(crate) use self::tree::{is_opaque, is_whiteout};
+use super::local::words;
 use super::store::{Lost, Ownership, Sums, errno};
 use super::stream::StreamError;
 use crate::sys::process::umask;
@@ -86,7 +87,7 @@ pub(crate) enum UnpackError {
     Damaged(String),
     #[error("entry `{path}`: {reason}")]
     Entry { path: String, reason: String },
-    #[error("entry `{path}`: {step}: {}", io::Error::from(*.source))]
+    #[error("entry `{path}`: {step}: {}", words(*.source))]
     System {
         path: String,
         step: &'static str,
