@@ -16,13 +16,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Hashed;
-use super::local::Local;
+use super::local::{Local, cause};
 use super::manifest::{Blob, Document, ImageManifest};
-use super::origin::Origin;
 use super::pull::PullError;
 use super::registry::{Client, Credentials};
 use super::store::Lost;
-use super::{Digest, Image, Platform, Reference, Registries, Source, Store};
+use super::{Digest, Image, Platform, Registries, Source, Store};
 
 /// Where an image goes.
 #[derive(Clone, Debug)]
@@ -50,7 +49,7 @@ pub struct Exported {
     pub xattrs: u64,
 }
 
-/// Takes files, one after another.
+/// Takes files, one after another: each whole, or not at all.
 trait Target {
     fn put(&mut self, name: &str, size: u64, content: &mut dyn Read) -> io::Result<()>;
 }
@@ -140,7 +139,7 @@ impl Whole {
             let size = bytes.len() as u64;
             target
                 .put(&blob(digest), size, &mut &*bytes)
-                .map_err(|error| super::local::cause(&error))
+                .map_err(|error| cause(&error))
         };
         small(self.image.digest, &self.manifest)?;
         small(self.parsed.config.digest, &self.config)?;
@@ -177,17 +176,29 @@ struct Origins<'a> {
     platform: Platform,
 }
 
+/// Why a layer was not copied.
+enum NotCopied {
+    /// Where it was to be had; another place may do.
+    Origin(String),
+    /// Where it was to go.
+    Target(io::Error),
+}
+
 impl Origins<'_> {
     /// Puts one layer, from the first place that has it.
     fn put(&self, layer: Blob, target: &mut dyn Target) -> Result<(), String> {
         if let Some(file) = self.store.kept(layer.digest).map_err(|error| error.to_string())? {
-            return copy(layer, file, target);
+            return copy(layer, file, target).map_err(|not_copied| match not_copied {
+                NotCopied::Origin(reason) => format!("layer {}: {reason}", layer.digest),
+                NotCopied::Target(error) => cause(&error),
+            });
         }
         let mut refused = Vec::new();
         for name in &self.export.names {
-            match self.open(name, layer, target) {
+            match self.copy_from(name, layer, target) {
                 Ok(()) => return Ok(()),
-                Err(reason) => refused.push(format!("{name}: {reason}")),
+                Err(NotCopied::Origin(reason)) => refused.push(format!("{name}: {reason}")),
+                Err(NotCopied::Target(error)) => return Err(cause(&error)),
             }
         }
         let reasons = match refused.is_empty() {
@@ -200,47 +211,88 @@ impl Origins<'_> {
         ))
     }
 
-    fn open(&self, name: &str, layer: Blob, target: &mut dyn Target) -> Result<(), String> {
-        let source = Source::parse(name).map_err(|error| error.to_string())?;
+    fn copy_from(&self, name: &str, layer: Blob, target: &mut dyn Target) -> Result<(), NotCopied> {
+        let source = Source::parse(name).map_err(NotCopied::origin)?;
         match &source {
             Source::Registry(reference) => {
                 let registries = self.export.registries.as_ref();
-                let registries = registries.ok_or("no network may be used (--offline)")?;
-                let client = client(reference, registries, &self.export.credentials)?;
-                let content = Origin::layer(&client, layer).map_err(|error| error.to_string())?;
-                copy(layer, content, target)
+                let registries =
+                    registries.ok_or_else(|| NotCopied::origin("no network may be used (--offline)"))?;
+                let client = Client::new(reference, registries, &self.export.credentials);
+                let client = Arc::new(client.map_err(NotCopied::origin)?);
+                copy(layer, client.blob(layer, 0).map_err(NotCopied::origin)?, target)
             }
             _ => {
                 let spool = self.store.path().join("staging");
                 let local = Local::open(&source, Path::new("/"), &spool, None, &self.platform);
-                let local = local.map_err(|error| error.to_string())?;
-                let content = local.origin.layer(layer).map_err(|error| error.to_string())?;
-                copy(layer, content, target)
+                let local = local.map_err(NotCopied::origin)?;
+                copy(
+                    layer,
+                    local.origin.layer(layer).map_err(NotCopied::origin)?,
+                    target,
+                )
             }
         }
     }
 }
 
-fn client(
-    reference: &Reference,
-    registries: &Registries,
-    credentials: &Credentials,
-) -> Result<Arc<Client>, String> {
-    let client = Client::new(reference, registries, credentials);
-    Ok(Arc::new(client.map_err(|error| error.to_string())?))
+impl NotCopied {
+    fn origin(reason: impl ToString) -> NotCopied {
+        NotCopied::Origin(reason.to_string())
+    }
 }
 
-/// Copies a layer, whose digest decides whether it is the right one.
-fn copy(layer: Blob, content: impl Read, target: &mut dyn Target) -> Result<(), String> {
-    let mut hashed = Hashed::new(content);
-    target
-        .put(&blob(layer.digest), layer.size, &mut hashed)
-        .map_err(|error| super::local::cause(&error))?;
-    match hashed.finish() {
-        (found, _) if found == layer.digest => Ok(()),
-        (found, _) => Err(format!(
-            "the content has the digest {found}, not {}",
-            layer.digest
-        )),
+/// Copies a layer. Its digest decides whether it is the right one, before it has its place at the target.
+fn copy(layer: Blob, content: impl Read, target: &mut dyn Target) -> Result<(), NotCopied> {
+    let mut content = Verified {
+        inner: Some(Hashed::new(content)),
+        left: layer.size,
+        digest: layer.digest,
+        wrong: None,
+    };
+    match target.put(&blob(layer.digest), layer.size, &mut content) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(content.wrong.map_or(NotCopied::Target(error), NotCopied::Origin)),
+    }
+}
+
+/// A content that ends with an error when it is another one, and remembers what was wrong with it: a failed copy does not
+/// say on which side it failed.
+struct Verified<R> {
+    /// None once all has been read.
+    inner: Option<Hashed<R>>,
+    left: u64,
+    digest: Digest,
+    wrong: Option<String>,
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(inner) = &mut self.inner else {
+            return Ok(0);
+        };
+        let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let read = match inner.read(&mut buffer[..most]) {
+            Ok(0) if most > 0 => return Err(self.fail(format!("{} bytes of it did not come", self.left))),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => return Err(self.fail(cause(&error))),
+            Ok(read) => read,
+        };
+        self.left -= read as u64;
+        if self.left == 0
+            && let Some((found, _)) = self.inner.take().map(Hashed::finish)
+            && found != self.digest
+        {
+            let reason = format!("the content has the digest {found}, not {}", self.digest);
+            return Err(self.fail(reason));
+        }
+        Ok(read)
+    }
+}
+
+impl<R> Verified<R> {
+    fn fail(&mut self, reason: String) -> io::Error {
+        self.wrong = Some(reason.clone());
+        io::Error::other(reason)
     }
 }

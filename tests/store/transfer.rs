@@ -9,8 +9,8 @@ use ringfence::image::Platform;
 use crate::archive::Archive;
 use crate::hub::{Hub, Ids, Types, Visit, base};
 use crate::made::Made;
-use crate::registry::{Layer, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, config, digest, manifest};
-use crate::support::{Test, skip};
+use crate::registry::{Fault, Layer, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, config, digest, manifest};
+use crate::support::{Caller, Test, callers, skip};
 use crate::{SETTINGS, image, layer, names, pull};
 
 fn has(program: &str) -> bool {
@@ -134,6 +134,103 @@ fn what_was_pulled_is_asked_for_again() {
         assert_eq!(seen(&ran.folder, "oci:out:v1"), sheet["digest"].as_str().unwrap());
         fs::remove_dir_all(ran.folder.join("out")).unwrap();
     });
+}
+
+/// What came wrong from one place, and right from another, is in the export once.
+#[test]
+fn wrong_bytes_have_no_place_in_an_export() {
+    if !has("skopeo") {
+        skip!("no skopeo");
+    }
+    let hub = Hub::start();
+    let layers = [layer("base", 5000), layer("more", 700)];
+    hub.push("library/tool", Types::Oci, &layers, SETTINGS);
+    let wrong = digest(&layers[0].blob);
+    hub.each(|visit| {
+        pull(visit, &["tool"]);
+        visit.run(&image(&["export", "tool", "archive:right.tar"]));
+        hub.registry.fault(&wrong, Fault::OtherBytesOnce);
+        let ran = visit.run(&image(&["export", "tool", "archive:out.tar"]));
+        sh(&ran.folder, "cmp right.tar out.tar");
+        hub.registry.fault(&wrong, Fault::OtherBytesOnce);
+        visit.run(&image(&["export", "tool", "oci:out:v1"]));
+        sh(
+            &ran.folder,
+            "skopeo --insecure-policy copy -q oci:out:v1 dir:copy",
+        );
+        // Where nobody has the right ones nothing is left: not of an archive, and not of a new layout.
+        hub.registry.fault(&wrong, Fault::OtherBytes);
+        let found: Vec<u8> = layers[0].blob.iter().map(|byte| byte ^ 1).collect();
+        for target in ["archive:no.tar", "oci:no"] {
+            let ran = visit.run(&image(&["export", "tool", target]).status(125).any_stderr());
+            let reason = format!("the content has the digest {}, not {wrong}", digest(&found));
+            assert!(ran.stderr.contains(&reason), "{}", ran.stderr);
+        }
+        assert_eq!(sh(&ran.folder, "ls -d no* || :"), "");
+        hub.registry.fault(&wrong, Fault::BusyOnce("0".to_owned()));
+        sh(&ran.folder, "rm -r right.tar out.tar out copy");
+        visit.run(&image(&["remove", "tool"]).any_stderr().pulls());
+    });
+}
+
+#[test]
+fn a_target_without_room_is_one_error_and_no_trace() {
+    let (hub, made) = (Hub::start(), made());
+    let room =
+        "mount -t tmpfs -o size=16k none small && \"$@\"; status=$?; find small -mindepth 1; exit $status";
+    for caller in callers(Some(&[Caller::Root])) {
+        hub.visit(caller, |visit| {
+            let folder = visit.run(&image(&["list"]).any_stdout()).folder;
+            made.write_layout(&folder.join("layout"));
+            fs::create_dir(folder.join("small")).unwrap();
+            let large = Layer::plain(&Archive::new().file("large", &"x".repeat(100_000)).end());
+            let other = Made::new(&[large], "{}");
+            other.write_layout(&folder.join("large"));
+            visit.run(&image(&["import", "-q", "large", "it"]).pulls());
+            for (target, place) in [
+                ("archive:small/out.tar", "small/out.tar"),
+                ("oci:small/out", "small/out"),
+                ("dir:small/out", "small/out.PID.part/large"),
+            ] {
+                let wrapper = [
+                    "unshare",
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    room,
+                    "sh",
+                ];
+                let ran = visit.run(
+                    &image(&["export", "it", target])
+                        .wrapped(&wrapper)
+                        .status(125)
+                        .any_stderr(),
+                );
+                // The number of a process.
+                let masked = match ran
+                    .stderr
+                    .split_once("out.")
+                    .filter(|_| target.starts_with("dir:"))
+                {
+                    Some((before, after)) => {
+                        format!(
+                            "{before}out.PID{}",
+                            after.trim_start_matches(|c: char| c.is_ascii_digit())
+                        )
+                    }
+                    None => ran.stderr.clone(),
+                };
+                let said = format!(
+                    "ringfence: export {}: {}: no space left on device\n",
+                    other.digest(),
+                    folder.join(place).display()
+                );
+                assert_eq!(masked, said);
+            }
+        });
+    }
 }
 
 #[test]

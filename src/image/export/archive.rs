@@ -1,7 +1,7 @@
 //! An archive that is an OCI layout and one of `docker save` at once, as Docker writes it since version 25.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde_json::json;
@@ -10,9 +10,9 @@ use super::{Origins, Target, Whole, beside, blob};
 use crate::image::Reference;
 use crate::image::local::cause;
 
-struct Tar<W: Write>(tar::Builder<W>);
+struct Tar(tar::Builder<BufWriter<File>>);
 
-impl<W: Write> Tar<W> {
+impl Tar {
     /// Folders that are not named in an archive belong to root when skopeo makes them: it fails for anyone else.
     fn folders(&mut self, names: &[&str]) -> io::Result<()> {
         for name in names {
@@ -27,10 +27,8 @@ impl<W: Write> Tar<W> {
         }
         Ok(())
     }
-}
 
-impl<W: Write> Target for Tar<W> {
-    fn put(&mut self, name: &str, size: u64, content: &mut dyn Read) -> io::Result<()> {
+    fn file(&mut self, name: &str, size: u64, content: &mut dyn Read) -> io::Result<()> {
         let mut header = tar::Header::new_ustar();
         header.set_path(name)?;
         header.set_size(size);
@@ -46,6 +44,20 @@ impl<W: Write> Target for Tar<W> {
     }
 }
 
+impl Target for Tar {
+    fn put(&mut self, name: &str, size: u64, content: &mut dyn Read) -> io::Result<()> {
+        let start = self.0.get_mut().stream_position()?;
+        let put = self.file(name, size, content);
+        if put.is_err() {
+            // Another place may have the content: of this one nothing stays.
+            let archive = self.0.get_mut();
+            archive.seek(SeekFrom::Start(start))?;
+            archive.get_mut().set_len(start)?;
+        }
+        put
+    }
+}
+
 /// Writes an archive beside its name first, then puts it in the place of whatever was there.
 pub(super) fn write(
     path: &Path,
@@ -58,7 +70,7 @@ pub(super) fn write(
     let written = File::create(&beside).map_err(in_path).and_then(|file| {
         let mut tar = Tar(tar::Builder::new(BufWriter::new(file)));
         tar.folders(&["blobs/", "blobs/sha256/"]).map_err(in_path)?;
-        fill(&mut tar, names, whole, origins)?;
+        fill(&mut tar, names, whole, origins).map_err(|reason| format!("{}: {reason}", path.display()))?;
         let file = tar
             .0
             .into_inner()

@@ -41,11 +41,28 @@ pub(super) fn write(
     origins: &Origins<'_>,
 ) -> Result<(), String> {
     let in_path = |error: io::Error| format!("{}: {}", path.display(), cause(&error));
+    let was_there = path.exists();
     fs::create_dir_all(path).map_err(in_path)?;
     let is_new = fs::read_dir(path).map_err(in_path)?.next().is_none();
     if !is_new && !path.join("oci-layout").is_file() {
         return Err(format!("{}: it is no OCI layout, and not empty", path.display()));
     }
+    let added = add(path, is_new, tag, whole, origins);
+    if added.is_err() && is_new && !was_there {
+        // A part of it is of no use; the error is what counts.
+        fs::remove_dir_all(path).ok();
+    }
+    added
+}
+
+fn add(
+    path: &Path,
+    is_new: bool,
+    tag: Option<&str>,
+    whole: &Whole,
+    origins: &Origins<'_>,
+) -> Result<(), String> {
+    let in_path = |error: io::Error| format!("{}: {}", path.display(), cause(&error));
     fs::create_dir_all(path.join("blobs/sha256")).map_err(in_path)?;
     let mut folder = Folder(path.to_owned());
     let mut put = |name: &str, text: String| {
@@ -64,7 +81,8 @@ pub(super) fn write(
         serde_json::from_slice(&text).map_err(|error| format!("{}: index.json: {error}", path.display()))?;
     let index =
         with(index, tag, whole).ok_or_else(|| format!("{}: index.json: it is no index", path.display()))?;
-    whole.put(&mut Folder(path.to_owned()), origins)?;
+    let filled = whole.put(&mut Folder(path.to_owned()), origins);
+    filled.map_err(|reason| format!("{}: {reason}", path.display()))?;
     // The index last: until it names the image, the layout is what it was.
     put("index.json", index.to_string())
 }
