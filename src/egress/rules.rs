@@ -140,6 +140,7 @@ pub(crate) fn text(egress: &Egress, around: &Around) -> String {
     let reach = reach(egress, around);
     let sources = sources(&around.own);
     let (resolver, listener) = (RESOLVER.ip(), LISTENER.port());
+    let callers = callers(around);
     // A packet that is sent again is no new connection; a refused one never gets a mark, as its connection is none.
     format!(
         "table inet {TABLE} {{
@@ -161,9 +162,42 @@ pub(crate) fn text(egress: &Egress, around: &Around) -> String {
 {sources}\t\tct state established,related accept
 \t\tct state invalid drop
 {reach}\t}}
+\tchain input {{
+\t\ttype filter hook input priority filter; policy drop;
+{callers}\t}}
 }}
 "
     )
+}
+
+/// The rules for what comes in: answers, and what the jobs of the network that was named begin. A host that has thrown its own
+/// rules away forwards the internet's packets to a job like any others; they end here. Published ports are called over the
+/// loopback interface.
+fn callers(around: &Around) -> String {
+    let mut rules = Rules::default();
+    rules.line("iifname \"lo\" accept");
+    rules.line("ct state established,related accept");
+    rules.line("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept");
+    for family in Family::ALL {
+        let (header, _) = family.words();
+        let gateways = around
+            .gateway
+            .iter()
+            .filter(|address| Family::of(**address) == family);
+        for gateway in gateways {
+            rules.line(&format!(
+                "{header} saddr {gateway} reject with icmpx admin-prohibited"
+            ));
+        }
+        let peers = around
+            .peers
+            .iter()
+            .filter(|peers| Family::of(peers.addr()) == family);
+        for peers in peers {
+            rules.line(&format!("{header} saddr {peers} accept"));
+        }
+    }
+    rules.text
 }
 
 /// The rules for where a packet says that it comes from, before what it belongs to counts.
@@ -189,17 +223,23 @@ fn sources(own: &[IpAddr]) -> String {
         ));
     }
     rules.line("oifname \"lo\" drop");
-    // Neighbours are on the link: what is sent to anybody else in this guise is not about them.
-    let link: Vec<String> = of(Family::V6)
-        .iter()
-        .map(|address| format!("{address}/64"))
-        .collect();
-    let link = [vec!["fe80::/10".to_owned(), "ff02::/16".to_owned()], link]
-        .concat()
-        .join(", ");
-    rules.line(&format!(
-        "icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 ip6 daddr {{ {link} }} accept"
-    ));
+    // Neighbours are on the link: what is sent to anybody else in this guise is not about them. A job speaks for itself alone,
+    // and says of no other address that it is here.
+    for address in own {
+        let IpAddr::V6(six) = address else {
+            continue;
+        };
+        let link = format!("ip6 hoplimit 255 ip6 saddr {six} ip6 daddr {{ fe80::/10, ff02::/16, {six}/64 }}");
+        rules.line(&format!(
+            "icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit }} {link} accept"
+        ));
+        // The target follows eight bytes of header (RFC 4861, section 4.4).
+        let target = u128::from(*six);
+        rules.line(&format!(
+            "icmpv6 type nd-neighbor-advert {link} @th,64,128 {target:#x} accept"
+        ));
+    }
+    rules.line("icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } drop");
     for family in Family::ALL {
         let (header, kind) = family.words();
         match of(family).as_slice() {
