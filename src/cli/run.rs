@@ -107,11 +107,18 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
             "ringfence: published: {at} ({protocol}, to {to} inside)"
         ));
     }
+    for notice in running.network_notices() {
+        say(&format!("ringfence: network: {notice}"));
+    }
     let exit = running.wait();
     let code = finish(&project, &job, &plan, &exit, report);
     if args.record {
         let connections = exit.connections.unwrap_or_default();
-        say(connections.entries(&job.name).trim_end());
+        let entries = connections.entries(&job.name);
+        say(match entries.trim_end() {
+            "" => "# This run needed no entry.",
+            entries => entries,
+        });
     }
     Ok(code)
 }

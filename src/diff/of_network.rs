@@ -41,7 +41,7 @@ impl Held {
                 NetworkStep::Loopback
                 | NetworkStep::Rules { open: false }
                 | NetworkStep::Resolver
-                | NetworkStep::Addresses => {}
+                | NetworkStep::Addresses { .. } => {}
             }
         }
         self.put("network.interface", interface, None);

@@ -136,7 +136,7 @@ pub struct StoreFacts {
     pub image_file: bool,
 }
 
-/// Programs of the host that networks of jobs are made with.
+/// What networks of jobs are made with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct NetworkFacts {
@@ -146,6 +146,9 @@ pub struct NetworkFacts {
     /// pasta(1) is installed: an ordinary user's way out.
     #[serde(default)]
     pub pasta: bool,
+    /// New links have IPv6: no `disable_ipv6`.
+    #[serde(default)]
+    pub ipv6: bool,
 }
 
 /// The host's own root file system, as far as the image source `host` shows it.

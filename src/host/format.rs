@@ -153,6 +153,7 @@ mod tests {
             network: NetworkFacts {
                 nftables: true,
                 pasta: false,
+                ipv6: true,
             },
             root: RootFacts {
                 links: BTreeMap::from([("/bin".into(), "usr/bin".into())]),

@@ -1,5 +1,6 @@
 //! The plan's network steps: those of the host by this process, those inside by an agent, while PID 1 works.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::error::{LaunchError, words};
@@ -7,9 +8,10 @@ use super::names;
 use super::start::{Running, send};
 use crate::egress::{Around, Egress, Policy, rules};
 use crate::manifest::grammar::sockets;
-use crate::net::agent::{Act, Agent, Interface, Namespaces};
-use crate::net::bridge::Member;
+use crate::net::agent::{Act, Agent, Interface, Ipv6, Namespaces};
 use crate::net::connections::Connections;
+use crate::net::firewall::Dropping;
+use crate::net::member::Member;
 use crate::net::nft;
 use crate::net::pasta::{self, Pasta};
 use crate::net::publish::{Door, Porter};
@@ -31,6 +33,7 @@ pub(super) struct Reach {
     /// Sockets of the host, until their porter has them.
     doors: Vec<Door>,
     porter: Option<Porter>,
+    notices: Vec<String>,
     /// Ports of the host that lead inside.
     published: Vec<Published>,
     /// The addresses around the job.
@@ -52,6 +55,9 @@ pub(crate) struct Published {
     pub(crate) chosen: bool,
 }
 
+/// A plan that nobody has planned.
+const NO_RULES: &str = "the plan has no rules";
+
 /// The number that a job has which is alone with its addresses.
 const ALONE: u8 = 2;
 
@@ -71,11 +77,12 @@ impl Running {
             inside.extend(act.map_err(|cause| failed(index, cause))?.map(|act| (index, act)));
         }
         let (numbers, acts): (Vec<usize>, Vec<Act>) = inside.into_iter().unzip();
-        let setup = |errno| LaunchError::setup("in the job's network", words(errno));
-        let agent = Agent::start(namespaces, &acts).map_err(setup)?;
-        if let (Some(interface), true) = (self.reach.interface, steps.contains(&NetworkStep::Pasta)) {
-            let pasta = Pasta::start(&agent, interface.subnet, interface.number);
-            self.reach.pasta = Some(pasta.map_err(|cause| failed(0, cause))?);
+        let agent = Agent::start(namespaces, &acts);
+        let agent = agent.map_err(|cause| LaunchError::setup("in the job's network", cause))?;
+        let by_pasta = steps.iter().position(|step| *step == NetworkStep::Pasta);
+        if let (Some(interface), Some(by_pasta)) = (self.reach.interface, by_pasta) {
+            let pasta = Pasta::start(&agent, &interface);
+            self.reach.pasta = Some(pasta.map_err(|cause| failed(by_pasta, cause))?);
         }
         let waits: Vec<BorrowedFd<'_>> = std::iter::once(agent.as_fd())
             .chain(self.reach.pasta.iter().map(AsFd::as_fd))
@@ -83,7 +90,7 @@ impl Running {
         if self.wait_for(&waits)? == 1 {
             // The agent waits for an interface that does not come any more.
             let cause = self.reach.pasta.as_mut().map(Pasta::last_words);
-            return Err(failed(0, cause.unwrap_or_default()));
+            return Err(failed(by_pasta.unwrap_or_default(), cause.unwrap_or_default()));
         }
         let sockets = agent.finish().map_err(|failure| match failure.act {
             Some(act) => failed(numbers[act], failure.cause),
@@ -94,16 +101,15 @@ impl Running {
                 true => Jobs::Named,
                 false => Jobs::Alone,
             };
-            let egress = self.prepared.plan.egress().unwrap_or(Egress::Listed(Vec::new()));
+            let egress = self.prepared.plan.egress();
+            let egress = egress.ok_or_else(|| failed(index, NO_RULES.to_owned()))?;
             let resolver = names::resolver(&egress, &self.reach.around, jobs, sockets, namespaces);
             self.reach.resolver = Some(resolver.map_err(|cause| failed(index, cause))?);
         }
         let doors = std::mem::take(&mut self.reach.doors);
         if let (Some(interface), false) = (self.reach.interface, doors.is_empty()) {
-            let addresses = interface
-                .subnet
-                .addresses(interface.number)
-                .map(|(address, _)| address);
+            let addresses = interface.addresses(interface.number);
+            let addresses: Vec<IpAddr> = addresses.map(|(address, _)| address).collect();
             let porter = Porter::start(namespaces, doors, &addresses);
             self.reach.porter = Some(porter.map_err(|cause| LaunchError::setup("published ports", cause))?);
         }
@@ -112,6 +118,11 @@ impl Running {
 
     /// Takes a step of the host's side; one of the inside is what the agent is to do.
     fn act_on_host(&mut self, step: &NetworkStep, namespaces: &Namespaces) -> Result<Option<Act>, String> {
+        let ipv6 = self
+            .prepared
+            .plan
+            .network
+            .contains(&NetworkStep::Addresses { ipv6: true });
         let reach = &mut self.reach;
         match step {
             NetworkStep::Join { name } => {
@@ -123,8 +134,14 @@ impl Running {
                     subnet: member.subnet(),
                     number: member.number(),
                     tap: None,
-                    ipv6: true,
+                    ipv6: if ipv6 { Ipv6::On } else { Ipv6::Off },
                 });
+                if let Some(Dropping { chain, .. }) = &member.dropping {
+                    reach.notices.push(format!(
+                        "another firewall, chain {chain}, drops what this host forwards, the job's packets too; `ringfence \
+                         doctor` says how to let them pass"
+                    ));
+                }
                 reach.member = Some(member);
             }
             NetworkStep::Port { alone } => {
@@ -132,12 +149,16 @@ impl Running {
                 member.plug(namespaces.net(), *alone)?;
             }
             NetworkStep::Pasta => {
-                let (subnet, ipv6) = self.prepared.networks.apart()?;
+                let (subnet, way_out) = self.prepared.networks.apart()?;
                 reach.interface = Some(Interface {
                     subnet,
                     number: ALONE,
                     tap: Some(pasta::MTU),
-                    ipv6,
+                    ipv6: match (ipv6, way_out) {
+                        (false, _) => Ipv6::Off,
+                        (true, false) => Ipv6::Apart,
+                        (true, true) => Ipv6::On,
+                    },
                 });
             }
             NetworkStep::Publish { at, to, protocol } => reach.publish(at, *to, *protocol)?,
@@ -146,23 +167,25 @@ impl Running {
                 let interface = reach.interface.ok_or("there is no interface")?;
                 let others = NetworkStep::Port { alone: false };
                 let alone = !self.prepared.plan.network.contains(&others);
-                reach.around = self
-                    .prepared
-                    .networks
-                    .around(interface.subnet, interface.number, alone)?;
+                reach.around = self.prepared.networks.around(&interface, alone)?;
                 let nft = nft::program().ok_or(nft::MISSING)?;
-                let egress = self.prepared.plan.egress().ok_or("the plan has no rules")?;
+                let egress = self.prepared.plan.egress().ok_or(NO_RULES)?;
                 return Ok(Some(Act::Rules(nft, rules::text(&egress, &reach.around))));
             }
             // A part of the rules, which are loaded at once.
             NetworkStep::Allow(_) => {}
             NetworkStep::Resolver => return Ok(Some(Act::Open(resolver::open))),
-            NetworkStep::Addresses => {
+            NetworkStep::Addresses { .. } => {
                 let interface = reach.interface.ok_or("there is no interface")?;
                 return Ok(Some(Act::Interface(interface)));
             }
         }
         Ok(None)
+    }
+
+    /// What the user should know of the network.
+    pub(crate) fn network_notices(&self) -> &[String] {
+        &self.reach.notices
     }
 
     /// The ports of the host that lead inside.
@@ -181,12 +204,13 @@ impl Reach {
 
     /// Tells the resolver where the jobs of a name are.
     pub(super) fn tell(&self) {
-        let (Some(member), Some(resolver)) = (&self.member, &self.resolver) else {
+        let (Some(member), Some(interface), Some(resolver)) = (&self.member, self.interface, &self.resolver)
+        else {
             return;
         };
         resolver.directory().answer(|name| {
             let called = member.jobs().into_iter().filter(|(_, entry)| entry.job == name);
-            let addresses = called.flat_map(|(number, _)| member.subnet().addresses(number));
+            let addresses = called.flat_map(|(number, _)| interface.addresses(number));
             addresses.map(|(address, _)| address).collect()
         });
     }

@@ -4,6 +4,7 @@
 //! (user_namespaces(7)), and none outside. The job itself never has these.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use nix::unistd::Pid;
 use super::netlink::Netlink;
 use super::subnet::{GATEWAY, Number, Subnet};
 use super::words;
-use super::{link, nft, route, sysctl};
+use super::{link, neighbour, nft, route, sysctl};
 use crate::sys::capability;
 use crate::sys::fork::{self, Child};
 use crate::sys::process::received_descriptor;
@@ -38,9 +39,13 @@ const MOST: usize = 8;
 /// The longest words of a failure, in bytes.
 const WORDS: usize = 1024;
 
-/// In the place of a failed act's number: it is inside; and all are done.
+/// In the place of a failed act's number: it cannot be inside; it is; and all acts are done.
+const OUTSIDE: u8 = u8::MAX - 2;
 const INSIDE: u8 = u8::MAX - 1;
 const DONE: u8 = u8::MAX;
+
+/// Without an answer: something has killed it.
+const EARLY: &str = "it ended early";
 
 /// One thing to do inside; the order is the plan's.
 pub(crate) enum Act {
@@ -63,8 +68,28 @@ pub(crate) struct Interface {
     pub(crate) number: Number,
     /// It is a tap device that another process makes, a little later, and the most that it takes at once, in bytes.
     pub(crate) tap: Option<u32>,
-    /// Whether IPv6 leads anywhere: what does not is refused at once, where a gateway could not say so.
-    pub(crate) ipv6: bool,
+    /// What it has of IPv6.
+    pub(crate) ipv6: Ipv6,
+}
+
+/// What a job has of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ipv6 {
+    /// Nothing, as the host.
+    Off,
+    /// An address that leads nowhere: what is sent is refused at once, where a gateway could not say so.
+    Apart,
+    /// An address, and a way to everywhere.
+    On,
+}
+
+impl Interface {
+    /// The addresses of a number that there are, with the lengths of their prefixes.
+    pub(crate) fn addresses(&self, number: Number) -> impl Iterator<Item = (IpAddr, u8)> + use<> {
+        let ipv6 = self.ipv6 != Ipv6::Off;
+        let all = self.subnet.addresses(number).into_iter();
+        all.filter(move |(address, _)| ipv6 || address.is_ipv4())
+    }
 }
 
 /// The namespaces of a job that matter here. They are taken before PID 1 closes itself to others.
@@ -132,14 +157,15 @@ impl Agent {
     /// Starts to do `acts` inside, and returns when it is there; the child dies with this process.
     ///
     /// # Errors
-    /// EBUSY when this process has threads; EAGAIN at a limit of processes; EPERM for namespaces of another owner.
-    pub(crate) fn start(namespaces: &Namespaces, acts: &[Act]) -> Result<Agent, Errno> {
+    /// Why it cannot: this process has threads, a limit of processes, namespaces of another owner.
+    pub(crate) fn start(namespaces: &Namespaces, acts: &[Act]) -> Result<Agent, String> {
         let (answer, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
             None,
             SockFlag::SOCK_CLOEXEC,
-        )?;
+        )
+        .map_err(words)?;
         let child = fork::run(|| {
             let entered = namespaces
                 .enter()
@@ -147,19 +173,20 @@ impl Agent {
                 .and_then(|netlink| say(theirs.as_fd(), INSIDE, "", &[]).map(|()| netlink));
             let mut netlink = match entered {
                 Ok(netlink) => netlink,
-                Err(errno) => return u8::try_from(errno as i32).unwrap_or(u8::MAX),
+                Err(errno) => return u8::from(say(theirs.as_fd(), OUTSIDE, &words(errno), &[]).is_err()),
             };
             let (number, words, opened) = match work(&mut netlink, acts) {
                 Ok(opened) => (DONE, String::new(), opened),
                 Err((number, words)) => (number, words, Vec::new()),
             };
             u8::from(say(theirs.as_fd(), number, &words, &opened).is_err())
-        })?;
+        })
+        .map_err(words)?;
         drop(theirs);
-        match hear(answer.as_fd())? {
-            Some(_) => Ok(Agent { child, answer }),
-            // Its exit code is then the error, which the second byte of a status holds (wait(2)).
-            None => Err(Errno::from_raw(child.wait()?.status >> 8)),
+        match hear(answer.as_fd()).map_err(words)? {
+            Some((INSIDE, ..)) => Ok(Agent { child, answer }),
+            Some((_, cause, _)) => Err(cause),
+            None => Err(EARLY.to_owned()),
         }
     }
 
@@ -179,7 +206,7 @@ impl Agent {
         match heard.map_err(own)? {
             None => Err(Failure {
                 act: None,
-                cause: "it ended early".to_owned(),
+                cause: EARLY.to_owned(),
             }),
             Some((DONE, _, opened)) => Ok(opened),
             Some((number, cause, _)) => Err(Failure {
@@ -207,7 +234,7 @@ fn work(netlink: &mut Netlink, acts: &[Act]) -> Result<Vec<OwnedFd>, (u8, String
             Act::Rules(program, text) => nft::run(program, text),
             Act::Open(open) => open().map(|sockets| opened.extend(sockets)),
         };
-        done.map_err(|cause| (u8::try_from(number).unwrap_or(INSIDE - 1), cause))?;
+        done.map_err(|cause| (u8::try_from(number).unwrap_or(OUTSIDE - 1), cause))?;
     }
     Ok(opened)
 }
@@ -225,21 +252,23 @@ fn interface(netlink: &mut Netlink, wanted: &Interface) -> Result<(), String> {
             None => std::thread::sleep(Duration::from_millis(1)),
         }
     };
-    let ipv6 = route::has_ipv6();
-    if ipv6 {
+    if route::has_ipv6() {
         sysctl::only_given_ipv6(INTERFACE).map_err(|error| error.to_string())?;
     }
-    for (address, length) in wanted.subnet.addresses(wanted.number) {
-        if ipv6 || address.is_ipv4() {
-            route::add_address(netlink, link.index, address, length).map_err(words)?;
-        }
+    for (address, length) in wanted.addresses(wanted.number) {
+        route::add_address(netlink, link.index, address, length).map_err(words)?;
     }
     if let Some(mtu) = wanted.tap {
         link::set_mtu(netlink, INTERFACE, mtu).map_err(words)?;
     }
     link::up(netlink, INTERFACE).map_err(words)?;
-    for (gateway, _) in wanted.subnet.addresses(GATEWAY) {
-        if ipv6 && wanted.ipv6 || gateway.is_ipv4() {
+    for (gateway, _) in wanted.addresses(GATEWAY) {
+        if wanted.tap.is_none() {
+            // No other job on the bridge can say that it is the gateway.
+            let mac = wanted.subnet.mac(GATEWAY);
+            neighbour::add(netlink, link.index, gateway, mac).map_err(words)?;
+        }
+        if wanted.ipv6 == Ipv6::On || gateway.is_ipv4() {
             route::add_default(netlink, gateway).map_err(words)?;
         }
     }

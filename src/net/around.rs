@@ -6,16 +6,17 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 
+use super::agent::Interface;
 use super::pool::Pool;
-use super::subnet::{GATEWAY, LENGTH, LENGTH_V6, Number, Subnet, every_network_v6};
+use super::subnet::{GATEWAY, LENGTH, LENGTH_V6, every_network_v6};
 use crate::egress::Around;
 
-/// What stands around the job `number` of the network `subnet`, whose jobs come from `pool`; it is `alone` there, or sees the
-/// others.
+/// What stands around a job with this interface, on a network of `pool`; it is `alone` there, or sees the others.
 ///
 /// # Errors
 /// EMFILE and its like: the kernel is asked over a socket.
-pub(crate) fn look(subnet: Subnet, number: Number, pool: Pool, alone: bool) -> Result<Around, Errno> {
+pub(crate) fn look(interface: &Interface, pool: Pool, alone: bool) -> Result<Around, Errno> {
+    let subnet = interface.subnet;
     let of_host = getifaddrs()?.filter_map(|interface| {
         let address = interface.address?;
         let four = address.as_sockaddr_in().map(|four| IpAddr::from(four.ip()));
@@ -36,6 +37,9 @@ pub(crate) fn look(subnet: Subnet, number: Number, pool: Pool, alone: bool) -> R
         closed: of_host.chain(of_jobs).collect(),
         gateway: subnet.addresses(GATEWAY).map(|(address, _)| address).to_vec(),
         peers,
-        own: subnet.addresses(number).map(|(address, _)| address).to_vec(),
+        own: interface
+            .addresses(interface.number)
+            .map(|(address, _)| address)
+            .collect(),
     })
 }

@@ -1,13 +1,13 @@
 //! A network of the host: a bridge with a table of rules, made by the first job on it and removed after the last.
 //!
-//! Beside the leases of [`super::lease`] locks in the run state keep this whole, flock(2) all of them, so each ends with
-//! whoever holds it: `lock` of all networks, alone by who makes or removes a bridge; and the network's own. Links, addresses, rules and settings are made only by who has a lease, so any later command
-//! finds by the leases that nobody holds what dead runs have left.
+//! Beside the leases of [`super::lease`] locks in the run state keep this whole, each of which ends with whoever holds it:
+//! `lock` of all networks, alone by who makes or removes a bridge; and the network's own. Links, addresses, rules and
+//! settings are made only by who has a lease, so any later command finds by the leases that nobody holds what dead runs
+//! have left.
 
-use std::fs::{self, File, TryLockError};
+use std::collections::BTreeSet;
+use std::fs::{self, TryLockError};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,15 +15,19 @@ use netlink_packet_route::AddressFamily;
 use nix::errno::Errno;
 use sha2::{Digest, Sha256};
 
-use super::agent::INTERFACE;
+use super::agent::Interface;
 use super::forwarding::Needed;
+use super::host_rules::PREFIX;
 use super::lease::{self, Entry, Lease};
-use super::link::{self, Link, Peer};
+use super::link::{self, Link};
+use super::locks::{is_held, lock_file};
+use super::member::{Member, port_name};
 use super::netlink::Netlink;
 use super::pool::Pool;
-use super::subnet::{GATEWAY, Number, Subnet};
+use super::ruleset::{self, Ruleset};
+use super::subnet::{GATEWAY, Subnet};
 use super::words;
-use super::{around, forwarding, host_rules, nft, route, sysctl};
+use super::{around, firewall, forwarding, host_rules, nft, route, sysctl};
 use crate::egress::Around;
 
 /// The largest packet of a network whose host has no way out.
@@ -36,6 +40,9 @@ const KEPT: Duration = Duration::from_secs(1);
 /// The locks of a network: held by each job on it, with others; and by who keeps its bridge for the next one, alone.
 const JOBS: &str = "jobs";
 const KEEPER: &str = "keeper";
+
+/// What the rules of a network were when they were loaded.
+const RULES: &str = "rules";
 
 /// What becomes of a bridge that is kept for the next job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,19 +58,6 @@ pub(crate) enum Kept {
 pub(crate) struct Networks {
     folder: PathBuf,
     pool: Pool,
-}
-
-/// A job's membership of a network: a number there, and a bridge that stays while this lives.
-#[derive(Debug)]
-pub(crate) struct Member {
-    networks: Networks,
-    bridge: Link,
-    subnet: Subnet,
-    lease: Lease,
-    port: String,
-    alias: String,
-    /// Held with others.
-    jobs_lock: File,
 }
 
 impl Networks {
@@ -113,16 +107,24 @@ impl Networks {
             link: port_name(&bridge, number),
         };
         let lease = Lease::take(&folder, entry, |old| delete(&mut netlink, &old.link))?;
-        let (link, subnet) = match found {
-            Some(link) => {
-                let address = route::addresses(&mut netlink, link.index).map_err(words)?;
-                let subnet = address.first().map(|address| Subnet::of(*address));
-                (
-                    link,
-                    subnet.ok_or_else(|| format!("bridge {bridge}: it has lost its address"))?,
-                )
+        let alone = name.is_none();
+        let joined = match found {
+            Some(link) => self.look_at_rules(&mut netlink, &link, alone),
+            None => self.make(&mut netlink, &bridge, alone),
+        };
+        let (link, subnet, drops) = match joined {
+            Ok(joined) => joined,
+            Err(cause) => {
+                // Nobody else is on a bridge that was not there.
+                drop((lease.empty(), jobs));
+                let undone = match all.try_lock() {
+                    Ok(()) => self.remove(&bridge),
+                    // Others are at work: it is theirs.
+                    Err(_) => Ok(()),
+                };
+                let undone = undone.err().map(|undo| format!("; and while undoing: {undo}"));
+                return Err(cause + &undone.unwrap_or_default());
             }
-            None => self.make(&mut netlink, &bridge, name.is_none())?,
         };
         Ok(Member {
             networks: self.clone(),
@@ -132,7 +134,13 @@ impl Networks {
             lease,
             alias: format!("ringfence: job {job}"),
             jobs_lock: jobs,
+            dropping: drops.then(firewall::dropping).flatten(),
         })
+    }
+
+    /// The folder of a network.
+    pub(super) fn folder_of(&self, bridge: &str) -> PathBuf {
+        self.folder.join(bridge)
     }
 
     /// Addresses for a job that is on no network of the host, and whether IPv6 leads anywhere from here.
@@ -140,22 +148,17 @@ impl Networks {
     /// # Errors
     /// When the pool has none that this host does not use.
     pub(crate) fn apart(&self) -> Result<(Subnet, bool), String> {
-        let mut netlink = Netlink::open().map_err(words)?;
-        let ipv4 = route::routes(&mut netlink, AddressFamily::Inet).map_err(words)?;
-        let subnet = self.free_subnet(&self.bridge_name(""), &ipv4)?;
-        let ipv6 = match route::has_ipv6() {
-            true => route::routes(&mut netlink, AddressFamily::Inet6).map_err(words)?,
-            false => Vec::new(),
-        };
-        Ok((subnet, !ways_out(&mut netlink, &ipv6)?.is_empty()))
+        let ways = Ways::look(&mut Netlink::open().map_err(words)?)?;
+        let subnet = self.free_subnet(&self.bridge_name(""), &ways.ipv4)?;
+        Ok((subnet, ways.ipv6))
     }
 
-    /// What stands around a job on `subnet`, `alone` or with the other jobs there.
+    /// What stands around a job with this interface, `alone` or with the other jobs there.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(crate) fn around(&self, subnet: Subnet, number: Number, alone: bool) -> Result<Around, String> {
-        around::look(subnet, number, self.pool, alone).map_err(words)
+    pub(crate) fn around(&self, interface: &Interface, alone: bool) -> Result<Around, String> {
+        around::look(interface, self.pool, alone).map_err(words)
     }
 
     /// Removes what dead runs have left, and bridges without a job; what could not be removed is said.
@@ -163,7 +166,7 @@ impl Networks {
         let mut left = Vec::new();
         for folder in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = folder.file_name();
-            if let Some(bridge) = name.to_str().filter(|name| name.starts_with(host_rules::PREFIX)) {
+            if let Some(bridge) = name.to_str().filter(|name| name.starts_with(PREFIX)) {
                 let cleared = clear(&folder.path()).and_then(|()| self.remove_unused(bridge, kept));
                 left.extend(cleared.err());
             }
@@ -180,16 +183,34 @@ impl Networks {
         {
             return Ok(());
         }
-        // In the order of those that join: one may have come in between, or another that removes.
         let all = lock_file(&self.folder.join("lock")).map_err(at)?;
-        all.lock().map_err(at)?;
+        match kept {
+            Kept::Goes => all.lock().map_err(at)?,
+            // Who is at work now need not be waited for: the next command looks again.
+            Kept::Stays => match all.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(()),
+                Err(TryLockError::Error(error)) => return Err(at(error)),
+                Ok(()) => {}
+            },
+        }
+        self.remove(bridge)
+    }
+
+    /// Removes a bridge that no job is on; the lock of all networks is held.
+    fn remove(&self, bridge: &str) -> Result<(), String> {
+        let folder = self.folder.join(bridge);
+        let at = |error: io::Error| format!("{}: {error}", folder.display());
+        // In the order of those that join: one may have come in between, or another that removes.
         if is_held(&folder, JOBS).map_err(at)? {
             return Ok(());
         }
         delete(&mut Netlink::open().map_err(words)?, bridge)?;
         nft::load(&host_rules::no_table(bridge))?;
         // The folder's removal is the record of it.
-        fs::remove_dir_all(&folder).map_err(at)?;
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
+            _ => {}
+        }
         let others = fs::read_dir(&self.folder).map_err(at)?.flatten();
         if others.filter(|entry| entry.path().is_dir()).count() == 0 {
             forwarding::turn_off(&self.forwarding()).map_err(at)?;
@@ -198,7 +219,7 @@ impl Networks {
     }
 
     /// Keeps an unused bridge for a while, then removes it. One process does that for all that have left meanwhile.
-    fn keep(&self, bridge: &str) -> Result<(), String> {
+    pub(super) fn keep(&self, bridge: &str) -> Result<(), String> {
         let folder = self.folder.join(bridge);
         let at = |error: io::Error| format!("{}: {error}", folder.display());
         let keeper = lock_file(&folder.join(KEEPER)).map_err(at)?;
@@ -220,32 +241,24 @@ impl Networks {
             since = last;
         }
         drop(keeper);
-        self.remove_unused(bridge, Kept::Stays)
+        self.remove_unused(bridge, Kept::Goes)
     }
 
-    /// Makes a bridge, with everything that belongs to it. What a dead run has left of one is removed first.
-    fn make(&self, netlink: &mut Netlink, bridge: &str, alone: bool) -> Result<(Link, Subnet), String> {
+    /// Makes a bridge, with everything that belongs to it; whether another firewall drops what the host forwards. What a dead
+    /// run has left of one is removed first.
+    fn make(&self, netlink: &mut Netlink, bridge: &str, alone: bool) -> Result<(Link, Subnet, bool), String> {
         delete(netlink, bridge)?;
         let of = |errno: Errno| format!("bridge {bridge}: {}", words(errno));
-        let ipv4 = route::routes(netlink, AddressFamily::Inet).map_err(words)?;
-        let subnet = self.free_subnet(bridge, &ipv4)?;
-        let uplinks = ways_out(netlink, &ipv4)?;
-        let ipv6 = match route::has_ipv6() {
-            true => route::routes(netlink, AddressFamily::Inet6).map_err(words)?,
-            false => Vec::new(),
-        };
-        let uplinks_v6 = ways_out(netlink, &ipv6)?;
-        let mtu = uplinks.iter().chain(&uplinks_v6).map(|link| link.mtu).min();
-
-        let names: Vec<String> = uplinks.into_iter().map(|link| link.name).collect();
-        let forwarding = Needed::look(&self.forwarding(), &names, !uplinks_v6.is_empty());
+        let setting = |error: io::Error| error.to_string();
+        let ways = Ways::look(netlink)?;
+        let subnet = self.free_subnet(bridge, &ways.ipv4)?;
+        let forwarding = self.needed(&ways)?;
         let table = host_rules::table(bridge, subnet, alone, &forwarding.only_ours());
         let rules = nft::start(nft::program().ok_or(nft::MISSING)?, &table)?;
-        link::make_bridge(netlink, bridge, mtu.unwrap_or(MTU)).map_err(of)?;
+        link::make_bridge(netlink, bridge, ways.mtu(), subnet.mac(GATEWAY)).map_err(of)?;
         let link = link::find(netlink, bridge)
             .map_err(of)?
             .ok_or_else(|| of(Errno::ENODEV))?;
-        let setting = |error: io::Error| error.to_string();
         sysctl::set(&format!("ipv4/conf/{bridge}/forwarding"), "1").map_err(setting)?;
         if route::has_ipv6() {
             sysctl::only_given_ipv6(bridge).map_err(setting)?;
@@ -258,17 +271,69 @@ impl Networks {
         // Nothing is forwarded before the rules say what.
         rules.finish()?;
         forwarding.turn_on(&self.forwarding()).map_err(setting)?;
+        let drops = self.remember_rules(bridge)?;
         link::up(netlink, bridge).map_err(of)?;
-        Ok((link, subnet))
+        Ok((link, subnet, drops))
+    }
+
+    /// Looks at the rules of a bridge that is there, and loads them anew where somebody has thrown them away or changed them;
+    /// whether another firewall drops what the host forwards.
+    fn look_at_rules(
+        &self,
+        netlink: &mut Netlink,
+        link: &Link,
+        alone: bool,
+    ) -> Result<(Link, Subnet, bool), String> {
+        let bridge = &link.name;
+        let address = route::addresses(netlink, link.index).map_err(words)?;
+        let subnet = address.first().map(|address| Subnet::of(*address));
+        let subnet = subnet.ok_or_else(|| format!("bridge {bridge}: it has lost its address"))?;
+        let (seen, mut drops) = self.rules_now(bridge)?;
+        // One that cannot be read is none.
+        let known = fs::read_to_string(self.folder_of(bridge).join(RULES)).unwrap_or_default();
+        if seen.is_none_or(|seen| seen != known) {
+            let forwarding = self.needed(&Ways::look(netlink)?)?;
+            nft::load(&host_rules::table(bridge, subnet, alone, &forwarding.only_ours()))?;
+            forwarding
+                .turn_on(&self.forwarding())
+                .map_err(|error| error.to_string())?;
+            drops = self.remember_rules(bridge)?;
+        }
+        Ok((link.clone(), subnet, drops))
+    }
+
+    /// Writes down what the rules of a bridge are, so that a change is seen.
+    fn remember_rules(&self, bridge: &str) -> Result<bool, String> {
+        let (seen, drops) = self.rules_now(bridge)?;
+        let file = self.folder_of(bridge).join(RULES);
+        let written = fs::write(&file, seen.unwrap_or_default());
+        written.map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(drops)
+    }
+
+    /// The rules of a bridge in a few letters, with what they depend on; none where there are none. And whether any chain drops
+    /// what the host forwards.
+    fn rules_now(&self, bridge: &str) -> Result<(Option<String>, bool), String> {
+        let Ruleset { table, drops } = ruleset::look(bridge).map_err(words)?;
+        let only_ours = forwarding::only_ours(&self.forwarding()).map_err(|error| error.to_string())?;
+        let seen = table.map(|digest| format!("{digest} {}", only_ours.join(" ")));
+        Ok((seen, drops))
+    }
+
+    /// What is to be forwarded.
+    fn needed(&self, ways: &Ways) -> Result<Needed, String> {
+        Needed::look(&self.forwarding(), &ways.links, ways.ipv6).map_err(|error| error.to_string())
     }
 
     /// A network of the pool that meets no route of the host: its links' addresses are among those.
     fn free_subnet(&self, bridge: &str, routes: &[route::Route]) -> Result<Subnet, String> {
         let met = |subnet: &Subnet| {
-            let meets = |route: &&route::Route| route.length > 0 && subnet.meets(route.to, route.length);
+            let meets = |route: &&route::Route| {
+                !route.is_out(AddressFamily::Inet) && subnet.meets(route.to, route.length)
+            };
             routes.iter().find(meets)
         };
-        let digits = bridge.trim_start_matches(host_rules::PREFIX);
+        let digits = bridge.trim_start_matches(PREFIX);
         let spread = u32::from_str_radix(digits, 16).unwrap_or_default();
         let mut last = None;
         for subnet in self.pool.subnets(spread) {
@@ -297,62 +362,7 @@ impl Networks {
         digest.update(network);
         let digest = digest.finalize();
         let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}{digits}", host_rules::PREFIX)
-    }
-}
-
-impl Member {
-    /// Makes the job's interface in its network namespace, the other end of a port of the bridge; `alone` keeps it from the
-    /// bridge's other ports that are alone.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub(crate) fn plug(&self, namespace: BorrowedFd<'_>, alone: bool) -> Result<(), String> {
-        let mut netlink = Netlink::open().map_err(words)?;
-        let peer = Peer {
-            name: INTERFACE,
-            mac: self.subnet.mac(self.lease.number),
-            namespace,
-        };
-        let of = |errno| format!("{}: {}", self.port, words(errno));
-        link::make_pair(&mut netlink, &self.port, &self.bridge, &peer).map_err(of)?;
-        if route::has_ipv6() {
-            // The host is reached by its bridge alone.
-            let none = sysctl::set(&format!("ipv6/conf/{}/disable_ipv6", self.port), "1");
-            none.map_err(|error| error.to_string())?;
-        }
-        link::open_port(&mut netlink, &self.port, alone, &self.alias).map_err(of)
-    }
-
-    /// The network's addresses.
-    pub(crate) fn subnet(&self) -> Subnet {
-        self.subnet
-    }
-
-    /// The job's number among them.
-    pub(crate) fn number(&self) -> Number {
-        self.lease.number
-    }
-
-    /// The jobs on this network now, this one among them.
-    pub(crate) fn jobs(&self) -> Vec<(Number, Entry)> {
-        lease::living(&self.networks.folder.join(&self.bridge.name))
-    }
-
-    /// What a process that is to leave in this one's place must hold.
-    pub(crate) fn held(&self) -> [BorrowedFd<'_>; 2] {
-        [self.lease.as_fd(), self.jobs_lock.as_fd()]
-    }
-
-    /// Removes the job's port; the bridge too if no job needs it in the next second.
-    ///
-    /// # Errors
-    /// What could not be removed; a sweep finds it later.
-    pub(crate) fn leave(self) -> Result<(), String> {
-        delete(&mut Netlink::open().map_err(words)?, &self.port)?;
-        self.lease.empty().map_err(|error| error.to_string())?;
-        drop(self.jobs_lock);
-        self.networks.keep(&self.bridge.name)
+        format!("{}{digits}", PREFIX)
     }
 }
 
@@ -368,53 +378,61 @@ fn clear(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The links by which packets for anywhere leave.
-fn ways_out(netlink: &mut Netlink, routes: &[route::Route]) -> Result<Vec<Link>, String> {
-    let mut links = Vec::new();
-    for index in routes
-        .iter()
-        .filter(|route| route.length == 0)
-        .filter_map(|route| route.link)
-    {
-        links.extend(link::number(netlink, index).map_err(words)?);
+/// The ways of a host.
+struct Ways {
+    /// Its routes of IPv4.
+    ipv4: Vec<route::Route>,
+    /// The links by which packets for anywhere leave.
+    out: Vec<Link>,
+    /// The names of those that lead somewhere by IPv4.
+    links: Vec<String>,
+    /// Whether IPv6 leads anywhere.
+    ipv6: bool,
+}
+
+impl Ways {
+    fn look(netlink: &mut Netlink) -> Result<Ways, String> {
+        let ipv4 = route::routes(netlink, AddressFamily::Inet).map_err(words)?;
+        let ipv6 = match route::has_ipv6() {
+            true => route::routes(netlink, AddressFamily::Inet6).map_err(words)?,
+            false => Vec::new(),
+        };
+        let numbers = |routes: &[route::Route], family, all: bool| -> BTreeSet<u32> {
+            let ways = routes.iter().filter(|route| all || route.is_out(family));
+            ways.filter_map(|route| route.link).collect()
+        };
+        let mut named = |numbers: BTreeSet<u32>| -> Result<Vec<Link>, String> {
+            let links = numbers.into_iter().map(|index| link::number(netlink, index));
+            let links: Result<Vec<Option<Link>>, Errno> = links.collect();
+            // One may have gone meanwhile.
+            links
+                .map(|links| links.into_iter().flatten().collect())
+                .map_err(words)
+        };
+        let out_v6 = numbers(&ipv6, AddressFamily::Inet6, false);
+        let links = named(numbers(&ipv4, AddressFamily::Inet, true))?;
+        let others = links
+            .into_iter()
+            .map(|link| link.name)
+            .filter(|name| !name.starts_with(PREFIX));
+        Ok(Ways {
+            ipv6: !out_v6.is_empty(),
+            out: named(&numbers(&ipv4, AddressFamily::Inet, false) | &out_v6)?,
+            links: others.collect(),
+            ipv4,
+        })
     }
-    links.dedup();
-    Ok(links)
+
+    /// The largest packet that leaves by each of them, in bytes.
+    fn mtu(&self) -> u32 {
+        self.out.iter().map(|link| link.mtu).min().unwrap_or(MTU)
+    }
 }
 
 /// Removes a link; one that is not there is no trouble.
-fn delete(netlink: &mut Netlink, name: &str) -> Result<(), String> {
+pub(super) fn delete(netlink: &mut Netlink, name: &str) -> Result<(), String> {
     match link::delete(netlink, name) {
         Ok(()) | Err(Errno::ENODEV) => Ok(()),
         Err(errno) => Err(format!("remove link {name}: {}", words(errno))),
-    }
-}
-
-/// The host's end of a pair: 15 characters are the most that a link's name has.
-fn port_name(bridge: &str, number: Number) -> String {
-    format!("{}-{number}", bridge.replacen(host_rules::PREFIX, "rf", 1))
-}
-
-fn lock_file(path: &Path) -> io::Result<File> {
-    File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(path)
-}
-
-/// Whether somebody holds a lock of the network of this folder; a folder that somebody has removed counts as well.
-fn is_held(folder: &Path, name: &str) -> io::Result<bool> {
-    let file = match lock_file(&folder.join(name)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        file => file?,
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
     }
 }

@@ -36,12 +36,13 @@ pub(super) struct Peer<'a> {
     pub(super) namespace: BorrowedFd<'a>,
 }
 
-/// Makes a bridge, down.
+/// Makes a bridge with a hardware address of its own, down. Without one it would have its ports', and change it with them.
 ///
 /// # Errors
 /// EEXIST when a link has the name; EPERM without CAP_NET_ADMIN; EOPNOTSUPP without the kernel's bridge.
-pub(super) fn make_bridge(netlink: &mut Netlink, name: &str, mtu: u32) -> Result<(), Errno> {
+pub(super) fn make_bridge(netlink: &mut Netlink, name: &str, mtu: u32, mac: [u8; 6]) -> Result<(), Errno> {
     let mut attributes = plain(name, mtu);
+    attributes.push(LinkAttribute::Address(mac.to_vec()));
     attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
     netlink.change(Message::NewLink(of(attributes)), NLM_F_CREATE | NLM_F_EXCL)
 }
@@ -68,7 +69,8 @@ pub(super) fn make_pair(
     netlink.change(Message::NewLink(of(outside)), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Brings a port of a bridge up; what is `alone` reaches the bridge itself and no other port. The alias is for people.
+/// Brings a port of a bridge up; what is `alone` reaches the bridge itself and no other port. What comes in by it comes from a
+/// hardware address that the bridge was told of ([`super::neighbour::add_behind`]), or is dropped. The alias is for people.
 ///
 /// # Errors
 /// ENODEV when it is gone.
@@ -78,7 +80,13 @@ pub(super) fn open_port(netlink: &mut Netlink, name: &str, alone: bool, alias: &
         LinkAttribute::IfAlias(alias.to_owned()),
         LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(alone)])),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![
+                InfoBridgePort::Isolated(alone),
+                InfoBridgePort::Locked(true),
+                InfoBridgePort::Learning(false),
+                // Who is there is known.
+                InfoBridgePort::UnicastFlood(false),
+            ])),
         ]),
     ]);
     set_up(&mut message);

@@ -30,11 +30,20 @@ pub(super) fn run(program: &'static Path, text: &str) -> Result<(), String> {
     start(program, text)?.finish()
 }
 
-/// A transaction under way.
+/// A transaction under way; one that is dropped is waited for.
 pub(super) struct Loading {
     program: &'static Path,
-    child: Child,
+    child: Option<Child>,
     written: io::Result<()>,
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It has its whole text, so it ends by itself.
+            child.wait().ok();
+        }
+    }
 }
 
 /// Starts a transaction, so that something else can be done meanwhile: half of its time nft takes to start.
@@ -50,7 +59,7 @@ pub(super) fn start(program: &'static Path, text: &str) -> Result<Loading, Strin
     let input = child.stdin.take();
     Ok(Loading {
         program,
-        child,
+        child: Some(child),
         // One that ends early has said why, which is read at the end.
         written: input.map_or(Ok(()), |mut input| input.write_all(text.as_bytes())),
     })
@@ -61,16 +70,15 @@ impl Loading {
     ///
     /// # Errors
     /// nft's first words.
-    pub(super) fn finish(self) -> Result<(), String> {
-        let Loading {
-            program,
-            child,
-            written,
-        } = self;
+    pub(super) fn finish(mut self) -> Result<(), String> {
+        let program = self.program;
         let failed = |error: io::Error| format!("{}: {error}", program.display());
+        let Some(child) = self.child.take() else {
+            return Ok(());
+        };
         let output = child.wait_with_output().map_err(failed)?;
         if output.status.success() {
-            return written.map_err(failed);
+            return std::mem::replace(&mut self.written, Ok(())).map_err(failed);
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let line = said.lines().next().unwrap_or("it says nothing");

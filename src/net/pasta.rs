@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::agent::{Agent, INTERFACE};
-use super::subnet::{GATEWAY, LENGTH, Number, Subnet};
+use super::agent::{Agent, INTERFACE, Interface};
+use super::subnet::{GATEWAY, LENGTH};
 use super::trusted;
 use crate::sys::fork::{self, Child};
 use crate::sys::process;
@@ -46,7 +46,7 @@ impl Pasta {
     ///
     /// # Errors
     /// That it is not installed, or cannot be started.
-    pub(crate) fn start(agent: &Agent, subnet: Subnet, number: Number) -> Result<Pasta, String> {
+    pub(crate) fn start(agent: &Agent, interface: &Interface) -> Result<Pasta, String> {
         let program = program().ok_or("pasta is not installed (package passt)")?;
         let words = |errno: Errno| format!("{}: {}", program.display(), super::words(errno));
         let said =
@@ -61,14 +61,15 @@ impl Pasta {
         for name in ["user", "net"] {
             command.args([format!("--{name}ns"), format!("/proc/{}/ns/{name}", agent.pid())]);
         }
-        for (address, _) in subnet.addresses(number) {
+        for (address, _) in interface.addresses(interface.number) {
             command.args(["--address", &address.to_string()]);
         }
         command.args(["--netmask", &LENGTH.to_string()]);
-        for (gateway, _) in subnet.addresses(GATEWAY) {
+        for (gateway, _) in interface.addresses(GATEWAY) {
             command.args(["--gateway", &gateway.to_string()]);
         }
-        let mac = subnet.mac(number).map(|byte| format!("{byte:02x}")).join(":");
+        let mac = interface.subnet.mac(interface.number);
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
         command.args(["--ns-mac-addr", &mac]);
         // No port of the host leads inside or back, and no address inside is the host's own loopback.
         for ports in ["--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"] {

@@ -12,10 +12,12 @@ use netlink_packet_route::route::{
 use nix::errno::Errno;
 
 use super::netlink::Netlink;
+use super::sysctl;
 
-/// Whether this kernel has IPv6 at all; `ipv6.disable=1` leaves it without.
-pub(super) fn has_ipv6() -> bool {
-    std::path::Path::new("/proc/sys/net/ipv6").exists()
+/// Whether new links here have IPv6: `ipv6.disable=1` leaves a kernel without, `disable_ipv6` a host
+/// (Documentation/networking/ip-sysctl.rst). Who sets that for all links sets it for new ones.
+pub(crate) fn has_ipv6() -> bool {
+    sysctl::get("ipv6/conf/default/disable_ipv6").as_deref() == Some("0")
 }
 
 /// Gives a link an address and, with it, the route to its network. It counts at once: nobody else can have it.
@@ -93,6 +95,17 @@ pub(super) struct Route {
     pub(super) link: Option<u32>,
 }
 
+impl Route {
+    /// Whether it leads to anywhere, or to a half or a quarter of that, as those of a VPN do which stand before a default route.
+    pub(super) fn is_out(&self, family: AddressFamily) -> bool {
+        match family {
+            AddressFamily::Inet6 => self.length <= 3,
+            // From 224.0.0.0 on there are no hosts.
+            _ => self.length < 8 && self.to.octets()[0] < 224,
+        }
+    }
+}
+
 /// The routes of every table; the host's own addresses are among them.
 ///
 /// # Errors
@@ -124,8 +137,8 @@ fn read(message: &RouteMessage) -> Route {
             _ => {}
         }
     }
-    // An IPv6 route of the kernel's own that refuses everything has the length of a default route.
-    if message.header.kind != RouteType::Unicast && route.length == 0 {
+    // The host's own addresses, and what is refused: the kernel's own route of IPv6 for that has the length of a default route.
+    if message.header.kind != RouteType::Unicast {
         route.link = None;
     }
     route

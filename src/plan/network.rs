@@ -39,6 +39,12 @@ pub(super) fn check(given: Given<'_>, found: &mut Found) {
     if !given.as_root() && !has.pasta {
         needs("an ordinary user's bridge network", "pasta(1)", "passt");
     }
+    if !has.ipv6 {
+        found.notice(
+            "network.mode",
+            "the job has IPv4 only: this host has IPv6 turned off",
+        );
+    }
     if let (false, Some(name)) = (given.as_root(), &bridge.name) {
         found.refuse(
             codes::NO_BRIDGE,
@@ -94,7 +100,9 @@ pub(super) fn steps(given: Given<'_>) -> Vec<NetworkStep> {
             protocol: *protocol,
         }));
     }
-    steps.extend([NetworkStep::Resolver, NetworkStep::Addresses]);
+    steps.extend([NetworkStep::Resolver]);
+    let ipv6 = given.facts.network.ipv6;
+    steps.push(NetworkStep::Addresses { ipv6 });
     steps
 }
 

@@ -53,7 +53,10 @@ pub enum NetworkStep {
     /// and opens the addresses of names that are allowed before it does.
     Resolver,
     /// Inside: give the job's interface its addresses, and lead everything to the host.
-    Addresses,
+    Addresses {
+        /// It has one of IPv6 too: the host has IPv6.
+        ipv6: bool,
+    },
 }
 
 impl Display for NetworkStep {
@@ -78,7 +81,10 @@ impl Display for NetworkStep {
             NetworkStep::Rules { open: false } => f.write_str("rules (nothing but what is allowed)"),
             NetworkStep::Allow(allowed) => write!(f, "allow {allowed}"),
             NetworkStep::Resolver => f.write_str("resolver at 127.0.0.11"),
-            NetworkStep::Addresses => f.write_str("eth0 up (IPv4 and IPv6, the host is its gateway)"),
+            NetworkStep::Addresses { ipv6: true } => {
+                f.write_str("eth0 up (IPv4 and IPv6, the host is its gateway)")
+            }
+            NetworkStep::Addresses { ipv6: false } => f.write_str("eth0 up (IPv4, the host is its gateway)"),
         }
     }
 }
@@ -96,7 +102,7 @@ impl FromKeys for NetworkStep {
             | NetworkStep::Rules { open: true }
             | NetworkStep::Resolver
             | NetworkStep::Loopback
-            | NetworkStep::Addresses => "network.mode",
+            | NetworkStep::Addresses { .. } => "network.mode",
         };
         vec![key.to_owned()]
     }

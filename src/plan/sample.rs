@@ -195,6 +195,7 @@ fn facts() -> Facts {
         network: NetworkFacts {
             nftables: true,
             pasta: true,
+            ipv6: true,
         },
         root: RootFacts::default(),
         path: BTreeMap::new(),

@@ -21,6 +21,39 @@ const CALLS: [&str; 7] = [
 /// More than there are of any of them in the network's steps; the loop ends at the first that is not reached.
 const MOST: u32 = 400;
 
+/// Requests to the kernel's tables that are refused one after the other: nobody need run another command after it.
+#[test]
+fn a_network_that_cannot_be_made_leaves_nothing() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let test = Test::sh("true").with("network.mode = \"bridge\"");
+    let mut refused = 0;
+    for nth in 1..MOST {
+        let inject = format!("inject=sendto:error=ENOMEM:when={nth}");
+        let strace = [
+            "strace",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=sendto",
+            "-e",
+            &inject,
+        ];
+        let live = test.clone().wrapped(&strace).start(Caller::Root).unwrap();
+        let (ran, _) = live.end_of_all();
+        world.settle(&format!("the refusal of request {nth}: {}", ran.stderr));
+        if ran.status == 0 {
+            break;
+        }
+        assert_eq!(ran.status, 125, "{nth}: {}", ran.stderr);
+        refused += 1;
+    }
+    assert!(refused > 5, "{refused}");
+}
+
 #[test]
 fn a_launcher_killed_at_any_call_leaves_nothing_after_the_next_command() {
     if let Some(reason) = missing() {

@@ -6,8 +6,10 @@ mod support;
 
 mod egress;
 mod escapes;
+mod firewalls;
 mod kills;
 mod names;
+mod neighbours;
 mod ports;
 mod reach;
 mod record;

@@ -236,6 +236,13 @@ fn more_callers_than_descriptors_wait_for_each_other() {
     let waiting: Vec<TcpStream> = (0..60)
         .map(|_| TcpStream::connect("127.0.0.1:8080").unwrap())
         .collect();
+    // None is sent away.
+    for caller in &waiting {
+        caller.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let heard = caller.peek(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(heard, Err(std::io::ErrorKind::WouldBlock));
+        caller.set_read_timeout(None).unwrap();
+    }
     // Those that came first are connected inside, and say nothing; when they go others come.
     let mut last = waiting.into_iter().next_back().unwrap();
     last.write_all(b"end")

@@ -94,7 +94,16 @@ fn jobs_see_each_other_on_a_network_that_they_name_and_on_no_other() {
     let world = World::new();
     let server = "ip -o -4 addr show dev eth0 | grep -o '10.213.[0-9]*.[0-9]*' | head -n1 > /out/address.new\n\
                   mv /out/address.new /out/address; exec python3 -m http.server 80 >/dev/null 2>&1";
-    for (name, tries, seen) in [("network.name = \"lab\"", 100, "0\n"), ("", 2, "1\n")] {
+    // A kernel with br_netfilter asks the host's rules about what passes from port to port, if it is told to.
+    let asks = std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    for (name, tries, seen, asked) in [
+        ("network.name = \"lab\"", 100, "0\n", "0"),
+        ("network.name = \"lab\"", 100, "0\n", "1"),
+        ("", 2, "1\n", "1"),
+    ] {
+        if asks.exists() {
+            std::fs::write(asks, asked).unwrap();
+        }
         let of = |script: &str| {
             bridge(script)
                 .with(name)
@@ -203,6 +212,73 @@ fn forwarding_is_off_again_after_the_last_job() {
     live.end_of_all();
     world.settle("a job that ended");
     assert_eq!(settings(), before);
+}
+
+#[test]
+fn a_job_reaches_a_network_beside_the_uplink() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let host = nix::unistd::gettid();
+    world.there(move || {
+        ip(&format!("link add lan1 type veth peer name lan0 netns {host}"));
+        ip("addr add 192.168.50.5/24 dev lan1");
+        ip("link set lan1 up");
+        serve(80);
+    });
+    ip("addr add 192.168.50.1/24 dev lan0");
+    ip("link set lan0 up");
+    each(
+        &ALL,
+        &bridge("exec 3<>/dev/tcp/192.168.50.5/80; head -n1 <&3"),
+        |ran| {
+            assert_eq!(ran.stdout, "192.168.50.1\n", "{:?}: {}", ran.caller, ran.stderr);
+        },
+    );
+    ip("link del lan0");
+    world.settle("jobs that ended");
+}
+
+#[test]
+fn a_host_with_half_routes_or_without_ipv6_has_networks() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    world.there(|| serve(80));
+    // What a VPN puts before the default route.
+    for half in ["0.0.0.0/1", "128.0.0.0/1"] {
+        ip(&format!("route add {half} via 198.51.100.1"));
+    }
+    ip("route del default");
+    for half in ["::/1", "8000::/1"] {
+        ip(&format!("-6 route add {half} via 2001:db8:1::1"));
+    }
+    ip("-6 route del default");
+    let script = |far: &str| {
+        bridge(&format!(
+            "for to in {far}; do exec 3<>/dev/tcp/$to/80; head -n1 <&3; done; ip -o -6 addr show dev eth0 | wc -l"
+        ))
+    };
+    each(&[Caller::Root], &script(&format!("{FAR} {FAR_V6}")), |ran| {
+        assert_eq!(ran.stdout, format!("{HOST}\n{HOST_V6}\n1\n"), "{}", ran.stderr);
+    });
+    world.settle("jobs that ended");
+    ip("route add default via 198.51.100.1");
+    std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+    each(&ALL, &script(FAR), |ran| {
+        assert_eq!(
+            ran.stdout,
+            format!("{HOST}\n0\n"),
+            "{:?}: {}",
+            ran.caller,
+            ran.stderr
+        );
+        let told = "ringfence: network.mode: the job has IPv4 only: this host has IPv6 turned off\n";
+        assert!(ran.stderr.contains(told), "{:?}: {}", ran.caller, ran.stderr);
+    });
+    world.settle("jobs that ended");
 }
 
 /// The bridge stays for a second, and one process of ours with it; `ringfence run | cat` does not wait for that.

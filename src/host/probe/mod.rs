@@ -7,7 +7,6 @@
 mod cache;
 mod cgroup;
 mod extras;
-mod firewall;
 mod ids;
 mod paths;
 mod process;
@@ -79,6 +78,7 @@ pub fn probe(questions: &Questions, context: &Context<'_>) -> Facts {
         network: NetworkFacts {
             nftables: net::nft::program().is_some(),
             pasta: net::pasta::program().is_some(),
+            ipv6: net::route::has_ipv6(),
         },
         path: seen.into_iter().map(|(key, seen)| (key, seen.facts)).collect(),
         variable: context

@@ -1,22 +1,30 @@
-//! Other firewalls of the host that drop what it would forward for jobs.
+//! Other firewalls of the host that drop what it would forward for jobs. They are left as they are.
 
 use std::process::Command;
 
-use crate::host::doctor::ForwardDrop;
-use crate::net::nft;
+use super::nft;
+
+/// Another firewall's chain that drops what this host forwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dropping {
+    /// As nft(8) names it: `ip filter FORWARD`.
+    pub(crate) chain: String,
+    /// It is Docker's, with a chain for other people's rules.
+    pub(crate) docker: bool,
+}
 
 /// Asks nft(8), which only root may; without it or without an answer there is nothing to say.
-pub(super) fn forward_drop() -> Option<ForwardDrop> {
+pub(crate) fn dropping() -> Option<Dropping> {
     let listed = Command::new(nft::program()?)
         .args(["list", "ruleset"])
         .env_clear()
         .output()
         .ok()?;
-    dropping(&String::from_utf8_lossy(&listed.stdout))
+    in_ruleset(&String::from_utf8_lossy(&listed.stdout))
 }
 
 /// The first chain that drops all it has no rule for, unless a rule somewhere speaks of our bridges.
-fn dropping(ruleset: &str) -> Option<ForwardDrop> {
+fn in_ruleset(ruleset: &str) -> Option<Dropping> {
     let (mut table, mut chain) = ("", "");
     let mut found = None;
     let mut docker = false;
@@ -34,7 +42,7 @@ fn dropping(ruleset: &str) -> Option<ForwardDrop> {
             return None;
         }
     }
-    found.map(|chain| ForwardDrop { chain, docker })
+    found.map(|chain| Dropping { chain, docker })
 }
 
 #[cfg(test)]
@@ -48,14 +56,14 @@ mod tests {
         let docker = "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n\
                       \tchain DOCKER-USER {\n";
         let told = "\t\tiifname \"rf-*\" counter packets 0 bytes 0 accept\n";
-        assert_eq!(dropping(ours), None);
+        assert_eq!(in_ruleset(ours), None);
         assert_eq!(
-            dropping(&format!("{ours}{docker}\t}}\n}}\n")),
-            Some(ForwardDrop {
+            in_ruleset(&format!("{ours}{docker}\t}}\n}}\n")),
+            Some(Dropping {
                 chain: "ip filter FORWARD".to_owned(),
                 docker: true
             })
         );
-        assert_eq!(dropping(&format!("{ours}{docker}{told}\t}}\n}}\n")), None);
+        assert_eq!(in_ruleset(&format!("{ours}{docker}{told}\t}}\n}}\n")), None);
     }
 }
