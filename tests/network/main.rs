@@ -14,6 +14,7 @@ mod ports;
 mod reach;
 mod record;
 mod resolver;
+mod servers;
 mod world;
 
 use support::{Caller, Ran, Test};
