@@ -99,9 +99,12 @@ fn of_store(
         Reach::Network => true,
     };
     for _ in 0..ATTEMPTS {
-        let image = match puller.known(source, manifest)? {
-            Some(image) => image,
-            None if may_bring => puller.bring(source, manifest)?.image,
+        let (image, store) = match puller.known(source, manifest)? {
+            Some(known) => known,
+            None if may_bring => {
+                let brought = puller.bring(source, manifest)?;
+                (brought.image, store_at(puller.settings)?)
+            }
             None => {
                 let locked = pin.and_then(|pin| pin.image(&request));
                 return match locked.filter(|_| reach == Reach::Lock) {
@@ -130,7 +133,7 @@ fn of_store(
         if let Some(pin) = pin {
             pin.check(&image)?;
         }
-        let lease = match store_at(puller.settings)?.lease(&image) {
+        let lease = match store.lease(&image) {
             // Between the look and the lease another process has removed it.
             Err(StoreError::Gone { .. }) => continue,
             lease => lease.map_err(|error| Failure::Image(error.to_string()))?,
@@ -146,7 +149,7 @@ fn of_store(
     )))
 }
 
-/// The store, which something has just been read from or written to.
+/// The store, which something has just been written to.
 fn store_at(settings: &Settings) -> Result<Store, Failure> {
     Store::open(&settings.store)
         .map_err(|error| Failure::Image(error.to_string()))?

@@ -257,7 +257,7 @@ fn accounts(locked: &mut Locked, source: &Source, puller: &Puller<'_>) -> Result
 
 /// The users and groups of an image. One that is brought for another machine does not stay in the store.
 fn known(puller: &Puller<'_>, source: &Source, manifest: Digest, stays: bool) -> Result<Accounts, Failure> {
-    if let Some(image) = puller.known(source, Some(manifest))? {
+    if let Some((image, _)) = puller.known(source, Some(manifest))? {
         return Ok(image.accounts);
     }
     let image = puller.bring(source, Some(manifest))?.image;

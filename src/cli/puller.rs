@@ -30,21 +30,26 @@ enum Way {
 }
 
 impl Puller<'_> {
-    /// The image of a source as the store has it; with a manifest, that image. Opens no socket.
+    /// The image of a source as the store has it, and the store; with a manifest, that image. Opens no socket.
     ///
     /// # Errors
     /// When the store cannot be read, or a layout.
-    pub(super) fn known(&self, source: &Source, manifest: Option<Digest>) -> Result<Option<Image>, Failure> {
+    pub(super) fn known(
+        &self,
+        source: &Source,
+        manifest: Option<Digest>,
+    ) -> Result<Option<(Image, Store)>, Failure> {
         let Some(store) = Store::open(&self.settings.store).map_err(store_failure)? else {
             return Ok(None);
         };
-        match (manifest, self.way(source, manifest)?) {
-            (Some(manifest), _) => store.image(manifest).map_err(store_failure),
+        let image = match (manifest, self.way(source, manifest)?) {
+            (Some(manifest), _) => store.image(manifest).map_err(store_failure)?,
             (None, Way::Registry(request)) => store
                 .find(&request.reference, &request.platform)
-                .map_err(store_failure),
-            (None, Way::Local(import)) => import.known(&store).map_err(pull_failure),
-        }
+                .map_err(store_failure)?,
+            (None, Way::Local(import)) => import.known(&store).map_err(pull_failure)?,
+        };
+        Ok(image.map(|image| (image, store)))
     }
 
     /// What a source means now, for every platform.

@@ -157,17 +157,17 @@ impl Store {
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)))
     }
 
-    /// Marks an image as used now. Nothing but the order of `prune` depends on it, so a store that cannot be written is no
-    /// obstacle to a run.
-    pub(super) fn touch(&self, image: Digest) {
-        utimensat(
+    /// Marks an image as used now; false when it is not there. Nothing but the order of `prune` depends on the mark, so a
+    /// store that cannot be written is no obstacle to a run.
+    pub(super) fn touch(&self, image: Digest) -> bool {
+        let touched = utimensat(
             self.root(),
             image_path(image).as_str(),
             &TimeSpec::UTIME_OMIT,
             &TimeSpec::UTIME_NOW,
             UtimensatFlags::NoFollowSymlink,
-        )
-        .ok();
+        );
+        touched != Err(Errno::ENOENT)
     }
 }
 

@@ -30,18 +30,18 @@ impl Store {
         locks
             .shared(&name)
             .map_err(|source| self.io(format!("lock {name}"), source))?;
-        if self.image(image.digest)?.is_none() {
-            return Err(StoreError::Gone {
-                path: self.path.clone(),
-                reference: image.reference.clone(),
-            });
+        let gone = || StoreError::Gone {
+            path: self.path.clone(),
+            reference: image.reference.clone(),
+        };
+        // A removal takes the record away first, and it waits for this lock: what is there now stays.
+        if !self.touch(image.digest) {
+            return Err(gone());
         }
-        self.touch(image.digest);
         let mut layers = Vec::new();
         for layer in &image.layers {
-            let record: LayerRecord = self
-                .record(&layer_record_path(layer.diff_id))?
-                .unwrap_or_default();
+            let record: Option<LayerRecord> = self.record(&layer_record_path(layer.diff_id))?;
+            let record = record.ok_or_else(gone)?;
             // An opaque root hides all lower layers. overlayfs does not look at the root's own mark.
             if record.root_opaque {
                 layers.clear();

@@ -60,6 +60,8 @@ use crate::sys::inode::mark_top_of_hierarchies;
 const VERSION: u32 = 1;
 /// The largest record that is read, in bytes: an image of 500 layers with two files of accounts.
 const LARGEST_RECORD: u64 = 16 << 20;
+/// What most records fit into, in bytes: without room made for it a file is read in pieces, of 32 bytes at first.
+const MOST_RECORDS: usize = 4096;
 
 /// An open store.
 #[derive(Debug)]
@@ -406,7 +408,7 @@ impl Store {
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
             opened => opened.map_err(|source| self.io(format!("open {name}"), source))?,
         };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(MOST_RECORDS);
         File::from(file)
             .take(LARGEST_RECORD)
             .read_to_end(&mut bytes)
