@@ -21,16 +21,12 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 /// Reads a file of the kernel's with as few calls as can be: their sizes read 0, so std's own reader starts with 32
 /// bytes, and the kernel makes `/proc/self/mountinfo` up again for every piece.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
-    let mut all = Vec::new();
-    let mut piece = [0; 16 * 1024];
-    let mut file = File::open(path).map_err(|e| error(Act::Read, path, &e))?;
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(all),
-            Ok(length) => all.extend_from_slice(&piece[..length]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(error(Act::Read, path, &e)),
-        }
+    let mut all = Vec::with_capacity(16 * 1024);
+    // Through an adapter, because the method of a file itself asks for the size first.
+    let read = File::open(path).and_then(|file| file.take(u64::MAX).read_to_end(&mut all));
+    match read {
+        Ok(_) => Ok(all),
+        Err(e) => Err(error(Act::Read, path, &e)),
     }
 }
 

@@ -17,6 +17,9 @@ use crate::profile::{self, Job, Resolver};
 /// The name of a manifest that nobody has to name.
 const DEFAULT: &str = "ringfence.toml";
 
+/// What most manifests fit into, in bytes.
+const USUAL: usize = 16 << 10;
+
 /// A manifest and where it stands.
 pub(super) struct Project {
     /// Its path as messages show it.
@@ -195,7 +198,8 @@ fn find() -> Result<PathBuf, Failure> {
 /// Reads a manifest, which has a bound: whatever else it is, it is not worth reading.
 fn read(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| crate::launch::io_words(&error))?;
-    let mut bytes = Vec::new();
+    // Without room made for it a file is read in pieces, of 32 bytes at first.
+    let mut bytes = Vec::with_capacity(USUAL);
     let most = manifest::MAX_BYTES as u64;
     file.take(most + 1)
         .read_to_end(&mut bytes)

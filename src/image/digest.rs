@@ -25,7 +25,12 @@ impl Digest {
 
     /// The hexadecimal digits alone: the name of a file or folder of the store.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        // By hand: formatting the bytes was an eighth of all instructions of `ringfence plan`.
+        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+        let bytes = self.0.iter();
+        bytes
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
+            .collect()
     }
 
     /// The first 12 digits, for people.
