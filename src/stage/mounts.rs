@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, chdir, fchdir, symlinkat, unlinkat};
 
@@ -160,8 +160,13 @@ fn is_proc(fd: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Hides what stands at `paths`: files behind our `/dev/null`, directories behind one empty file system.
+/// Hides what stands at `paths`: files behind our `/dev/null`, directories behind one that is empty.
+///
+/// That one is made in our `/dev`, read-only, and loses its name there, so that nothing can be made in it any more. It
+/// could be a file system of its own, which every start would have to make and the end of every job to take down.
 pub(super) fn mask(places: &Places, paths: &[String]) -> Result<(), Errno> {
+    const EMPTY: &str = ".empty";
+    let dev = places.open_strictly("/dev")?;
     let null = places.open_strictly("/dev/null")?;
     dev::is_device(&null, 1, 3)?;
     let mut empty: Option<OwnedFd> = None;
@@ -169,20 +174,33 @@ pub(super) fn mask(places: &Places, paths: &[String]) -> Result<(), Errno> {
         let Some(place) = existing(places, path)? else {
             continue;
         };
-        match (kind_of(&place)?, &empty) {
-            (Kind::File, _) => move_mount(open_tree(null.as_fd(), c"")?.as_fd(), place.as_fd())?,
-            (Kind::Directory, Some(attached)) => {
-                move_mount(open_tree(attached.as_fd(), c"")?.as_fd(), place.as_fd())?;
-            }
+        let hidden_by = match (kind_of(&place)?, &empty) {
+            (Kind::File, _) => open_tree(null.as_fd(), c"")?,
+            (Kind::Directory, Some(empty)) => open_tree(empty.as_fd(), c"")?,
             (Kind::Directory, None) => {
-                let attributes = PLAIN.and(Attributes::NO_EXEC).and(Attributes::READ_ONLY);
-                let first = memory(Some(Bytes(4096)), 0o555, attributes)?;
+                let first = empty_directory(&dev, EMPTY)?;
                 move_mount(first.as_fd(), place.as_fd())?;
                 empty = Some(first);
+                continue;
             }
-        }
+        };
+        move_mount(hidden_by.as_fd(), place.as_fd())?;
+    }
+    if empty.is_some() {
+        // Last: no copy of a mount can be made whose root has no name.
+        unlinkat(&dev, EMPTY, UnlinkatFlags::RemoveDir)?;
     }
     Ok(())
+}
+
+/// A read-only mount of a new directory.
+fn empty_directory(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    mkdirat(parent, name, Mode::from_bits_truncate(0o555))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let tree = open_tree(openat(parent, name, flags, Mode::empty())?.as_fd(), c"")?;
+    let attributes = PLAIN.and(Attributes::NO_EXEC).and(Attributes::READ_ONLY);
+    set_attributes(tree.as_fd(), attributes)?;
+    Ok(tree)
 }
 
 /// Makes what stands at `paths` read-only, with all that is mounted below.
