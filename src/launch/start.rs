@@ -185,16 +185,26 @@ impl Running {
         if !tasks.is_empty() {
             send(report, Record::Cgroup, &tasks)?;
         }
-        // Costs a start nothing: while PID 1 builds the sandbox there is nothing else to do here.
-        if let Some(site) = self.prepared.site.take() {
-            let left = cgroup::sweep(&site).left;
-            self.not_swept = left.iter().map(ToString::to_string).collect();
-        }
-        self.not_swept.extend(self.prepared.networks.sweep(Kept::Stays));
         if let Some(namespaces) = namespaces {
+            // First what dead runs hold: addresses, perhaps.
+            self.not_swept.extend(self.prepared.networks.sweep(Kept::Stays));
             self.connect(&namespaces, report)?;
         }
-        self.wait_until_running(report)
+        self.wait_until_running(report)?;
+        self.sweep();
+        Ok(())
+    }
+
+    /// Removes what dead runs have left. Not before the job runs: PID 1 and the job's process need the processors until
+    /// then, while here nothing else is to be done now.
+    fn sweep(&mut self) {
+        if let Some(site) = self.prepared.site.take() {
+            let left = cgroup::sweep(&site).left;
+            self.not_swept.extend(left.iter().map(ToString::to_string));
+        }
+        if self.prepared.plan.network.is_empty() {
+            self.not_swept.extend(self.prepared.networks.sweep(Kept::Stays));
+        }
     }
 
     /// Does one of the steps with the child; the root's overlay, if this one has mounted it.
