@@ -349,21 +349,13 @@ fn bind(plan: &Plan, context: &Context<'_>, setgroups: bool) -> Result<Bound, La
         }
     }
     let mut workdir = "/".to_owned();
-    let mut filters = Vec::new();
     for step in &plan.workload {
-        match step {
-            WorkloadStep::Workdir(path) => {
-                workdir = expand(path, context)?;
-                // The planner could not look into a variable. The message must not either: it may be a secret.
-                if let Some(why) = unfit_workdir(&workdir) {
-                    return Err(LaunchError::setup(format!("workdir {path}"), why));
-                }
+        if let WorkloadStep::Workdir(path) = step {
+            workdir = expand(path, context)?;
+            // The planner could not look into a variable. The message must not either: it may be a secret.
+            if let Some(why) = unfit_workdir(&workdir) {
+                return Err(LaunchError::setup(format!("workdir {path}"), why));
             }
-            WorkloadStep::Seccomp(policy) => {
-                filters = seccomp::compile(policy, context.arch)
-                    .map_err(|error| LaunchError::setup("seccomp", error))?;
-            }
-            _ => {}
         }
     }
     Ok(Bound {
@@ -375,7 +367,7 @@ fn bind(plan: &Plan, context: &Context<'_>, setgroups: bool) -> Result<Bound, La
         sources: BTreeMap::new(),
         caller: ids::caller(),
         setgroups,
-        filters,
+        arch: context.arch,
         tty: context.tty,
         receipt: context.receipt,
         probes: probe::prepared(context.claims, &run_id())?,

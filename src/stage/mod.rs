@@ -26,7 +26,7 @@ use std::os::fd::OwnedFd;
 use self::probe::Probe;
 use crate::plan::{Id, Plan, Tree};
 use crate::report::channel::Channel;
-use crate::seccomp::Program;
+use crate::seccomp::Arch;
 
 /// What a plan leaves open because it differs from machine to machine, bound by the launcher.
 #[derive(Debug)]
@@ -47,8 +47,8 @@ pub(crate) struct Bound {
     pub(crate) caller: (u32, u32),
     /// Whether setgroups(2) is allowed in the user namespace.
     pub(crate) setgroups: bool,
-    /// The filters, in the order in which they are installed.
-    pub(crate) filters: Vec<Program>,
+    /// The processor, whose numbers system calls have.
+    pub(crate) arch: Arch,
     /// Whether the job has a terminal of its own.
     pub(crate) tty: bool,
     /// Whether a receipt will be written, for which more is looked at.

@@ -14,6 +14,7 @@ use super::{Bound, Child, credentials, landlock, probe, rlimits, verify};
 use crate::plan::WorkloadStep;
 use crate::report::channel::{Channel, Received};
 use crate::report::record::{Record, Stage};
+use crate::seccomp::{self, Arch, Program};
 use crate::sys;
 
 /// Runs the steps and executes the command; never returns.
@@ -29,18 +30,24 @@ pub(super) fn run(child: Child<'_>, places: Places, from_init: Option<Channel>) 
         ..
     } = child;
     drop((status, trees));
+    let failed = |report: &Channel, stage, index, errno| -> ! {
+        report.send(Record::Failed(stage, index, errno), &[]).ok();
+        sys::process::exit_now(125)
+    };
+    // Here, and not in the launcher: with an init this process has nothing else to do while PID 1 mounts.
+    let filters = match filters(&plan.workload, bound.arch) {
+        Ok(filters) => filters,
+        Err((index, errno)) => failed(&report, Stage::Workload, index, errno),
+    };
     let mut workload = Workload {
         bound,
+        filters,
         places: Some(places),
         report,
         from_init,
         terminal: None,
         beyond_rules,
         status_file: None,
-    };
-    let failed = |report: &Channel, stage, index, errno| -> ! {
-        report.send(Record::Failed(stage, index, errno), &[]).ok();
-        sys::process::exit_now(125)
     };
     if let Err(errno) = workload.standard_streams(stdio) {
         failed(&workload.report, Stage::Start, 2, errno);
@@ -60,6 +67,8 @@ pub(super) fn run(child: Child<'_>, places: Places, from_init: Option<Channel>) 
 
 struct Workload<'a> {
     bound: &'a Bound,
+    /// What holds the policy, in the order in which it is installed.
+    filters: Vec<Program>,
     /// The root; given up with the other descriptors.
     places: Option<Places>,
     report: Channel,
@@ -147,14 +156,14 @@ impl Workload<'_> {
                 self.report.send(Record::Ready, &[])
             }
             WorkloadStep::Seccomp(_) => {
-                for filter in &self.bound.filters {
+                for filter in &self.filters {
                     seccompiler::apply_filter(filter.instructions()).map_err(seccomp_error)?;
                 }
                 Ok(())
             }
             WorkloadStep::Verify => {
                 let status = self.status_file.take().ok_or(Errno::EBADF)?;
-                status.verify(steps, self.bound)?;
+                status.verify(steps, self.filters.len(), self.bound)?;
                 self.report.send(Record::Verified, &[])
             }
         }
@@ -214,6 +223,16 @@ impl Workload<'_> {
         drop(status);
         sys::process::close_from(5)
     }
+}
+
+/// The filters of the policy among `steps`, if there is one; what the planner has checked compiles.
+fn filters(steps: &[WorkloadStep], arch: Arch) -> Result<Vec<Program>, (u16, Errno)> {
+    for (index, step) in (0..).zip(steps) {
+        if let WorkloadStep::Seccomp(policy) = step {
+            return seccomp::compile(policy, arch).map_err(|_| (index, Errno::EINVAL));
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// The job starts with no signal blocked and none ignored, whatever the caller had (execve(2) keeps both).
