@@ -49,6 +49,13 @@ fn seen(folder: &Path, name: &str) -> String {
     digest(sh(folder, &format!("skopeo inspect --raw {name}")).as_bytes())
 }
 
+/// The digest of an image of the store.
+fn digest_of(visit: &mut Visit, name: &str) -> String {
+    let ran = visit.run(&image(&["inspect", "--json", name]).any_stdout());
+    let sheet: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    sheet["digest"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn what_is_imported_is_exported_byte_for_byte() {
     if !has("skopeo") || !has("umoci") {
@@ -69,6 +76,25 @@ fn what_is_imported_is_exported_byte_for_byte() {
         let ran = visit.run(&image(&["import", "oci.tar", "example.org/it:2"]).any_stderr().pulls());
         assert!(ran.stderr.contains(again), "{}", ran.stderr);
         visit.run(&image(&["import", "-q", "docker.tar", "example.org/docker"]).pulls());
+        // Compression of the whole is no part of an image.
+        sh(&folder, "gzip -k oci.tar; zstd -q oci.tar; gzip -k docker.tar; zstd -q docker.tar; chmod a+r *.gz *.zst");
+        let of_docker = digest_of(visit, "example.org/docker");
+        for (file, digest) in [
+            ("oci.tar.gz", &wanted),
+            ("oci.tar.zst", &wanted),
+            ("docker.tar.gz", &of_docker),
+            ("docker.tar.zst", &of_docker),
+        ] {
+            let ran = visit.run(&image(&["import", file, "example.org/packed"]).any_stderr().pulls());
+            assert!(ran.stderr.ends_with(&format!("example.org/packed:latest: {digest}, 0 layers unpacked\n")), "{file}: {}", ran.stderr);
+            // A manifest of Docker's own type stays one, and other tools look for none in a layout.
+            if digest == &wanted {
+                visit.run(&image(&["export", "--offline", "example.org/packed", "oci:packed:v1"]));
+                assert_eq!(seen(&folder, "oci:packed:v1"), wanted);
+            }
+            visit.run(&image(&["remove", "example.org/packed"]).any_stderr().pulls());
+        }
+        sh(&folder, "rm -r packed *.gz *.zst");
         // The store alone is enough from here on.
         sh(&folder, "mv layout was; mv oci.tar was.tar; mv docker.tar docker-was.tar");
         for target in ["oci:out:v1", "oci:out:v2", "archive:out.tar"] {
