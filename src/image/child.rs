@@ -57,9 +57,21 @@ pub fn pull_in_child(
     request: &Request,
     on_event: impl FnMut(Event),
 ) -> Result<Report, PullError> {
-    let work =
-        |store: &Store, owners, on_event: &(dyn Fn(Event) + Sync)| pull(store, request, owners, on_event);
     let reference = request.reference.to_string();
+    // Ids are mapped for this ownership alone.
+    let outside = (ownership == Ownership::Subordinate).then(|| request.credentials.outside());
+    let outside = outside.transpose().map_err(|errno| PullError::Process {
+        reference: reference.clone(),
+        step: "start the process of credential helpers",
+        reason: errno.to_string(),
+    })?;
+    let mut request = request.clone();
+    let _helpers = outside.map(|(credentials, child)| {
+        request.credentials = credentials;
+        child
+    });
+    let work =
+        |store: &Store, owners, on_event: &(dyn Fn(Event) + Sync)| pull(store, &request, owners, on_event);
     into_store(path, ownership, Reads::Opened, reference, work, on_event)
 }
 

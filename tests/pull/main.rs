@@ -8,6 +8,7 @@ mod registry;
 #[allow(dead_code, unused_imports, reason = "shared with tests/launch")]
 mod support;
 
+mod credentials;
 mod hostile;
 mod hub;
 mod pulls;

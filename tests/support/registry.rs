@@ -67,6 +67,8 @@ struct State {
     realm: Option<String>,
     /// The credential that the token service wants (`Basic` …); anyone when none.
     login: Option<String>,
+    /// The credential that the registry itself wants (`Basic` …); anyone when none.
+    password: Option<String>,
     /// How many seconds a token is said to be good for; 300 when none.
     token_seconds: Option<u64>,
     /// How many requests a token is good for, and what is left of the last one.
@@ -249,6 +251,16 @@ impl Registry {
         state.login = login.map(str::to_owned);
     }
 
+    /// Asks for no token any more.
+    pub fn ask_for_no_token(&self) {
+        self.state.lock().unwrap().realm = None;
+    }
+
+    /// Asks for a name and a password.
+    pub fn ask_for_password(&self, login: &str) {
+        self.state.lock().unwrap().password = Some(login.to_owned());
+    }
+
     /// Every token is said to be good for so many seconds.
     pub fn let_tokens_live(&self, seconds: u64) {
         self.state.lock().unwrap().token_seconds = Some(seconds);
@@ -360,6 +372,14 @@ fn answer(stream: &mut TcpStream, state: &Mutex<State>, stop: &AtomicBool, reque
     {
         let challenge = format!(r#"Bearer realm="{realm}",service="test",scope="repository:x:pull""#);
         return send(stream, 401, &[("WWW-Authenticate", &challenge)], b"{}");
+    }
+    if state.password.is_some() && request.authorization != state.password {
+        return send(
+            stream,
+            401,
+            &[("WWW-Authenticate", "Basic realm=\"test\"")],
+            b"{}",
+        );
     }
     let found = state.content.get(path).cloned();
     drop(state);

@@ -1,22 +1,23 @@
 //! Credentials as `docker login` and `podman login` leave them, and the helpers that keep them elsewhere.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use serde::Deserialize;
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::base64;
+use super::helper::Helpers;
+use crate::sys::fork::Child;
 
 /// The key of Docker Hub in Docker's configuration, and what its helpers are asked for.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
-/// The largest configuration file and the longest answer of a helper, in bytes.
+/// The largest configuration file, in bytes.
 const LARGEST: u64 = 1 << 20;
 
 /// What proves who pulls. Never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Credential {
     /// A name and a password.
     Password { user: String, password: String },
@@ -57,8 +58,7 @@ pub enum CredentialError {
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     file: Option<PathBuf>,
-    helper_folders: Vec<PathBuf>,
-    helper_environment: Vec<(String, std::ffi::OsString)>,
+    helpers: Helpers,
 }
 
 #[derive(Default, Deserialize)]
@@ -80,13 +80,6 @@ struct Auth {
     identitytoken: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HelperAnswer {
-    username: String,
-    secret: String,
-}
-
 impl Credentials {
     /// None at all: every registry is asked anonymously.
     pub fn none() -> Credentials {
@@ -99,23 +92,21 @@ impl Credentials {
         let file = set("REGISTRY_AUTH_FILE")
             .map(PathBuf::from)
             .or_else(|| set("HOME").map(|home| Path::new(&home).join(".docker/config.json")));
-        let helper_folders = set("PATH")
-            .map(|path| {
-                std::env::split_paths(&path)
-                    .filter(|folder| folder.is_absolute())
-                    .collect()
-            })
-            .unwrap_or_default();
-        // What the helpers of desktops need to find the secret service; nothing else of the environment.
-        let helper_environment = ["HOME", "PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"]
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), set(name)?)))
-            .collect();
         Credentials {
             file,
-            helper_folders,
-            helper_environment,
+            helpers: Helpers::from_environment(),
         }
+    }
+
+    /// The same for a process that is about to enter a user namespace: its helpers are run by the child that comes back too,
+    /// and lives as long as that.
+    ///
+    /// # Errors
+    /// As [`crate::sys::fork::run`].
+    pub(crate) fn outside(&self) -> Result<(Credentials, Child), Errno> {
+        let (helpers, child) = self.helpers.outside()?;
+        let file = self.file.clone();
+        Ok((Credentials { file, helpers }, child))
     }
 
     /// The credential for a registry's host and port, and for this repository of it, if there is one.
@@ -133,7 +124,7 @@ impl Credentials {
         let authority = if hub { "docker.io" } else { authority };
         let asked = if hub { DOCKER_HUB_KEY } else { authority };
         if let Some((_, helper)) = file.helpers.iter().find(|(key, _)| host(key) == authority) {
-            return self.ask(helper, asked);
+            return self.helpers.ask(helper, asked);
         }
         // A key may name a namespace of the registry (containers-auth.json(5)): the longest that fits counts.
         let image = format!("{authority}/{repository}");
@@ -157,74 +148,8 @@ impl Credentials {
         }
         match file.store.as_str() {
             "" => Ok(None),
-            helper => self.ask(helper, asked),
+            helper => self.helpers.ask(helper, asked),
         }
-    }
-
-    /// Runs a helper by Docker's protocol: the server's name on standard input, JSON on standard output.
-    fn ask(&self, helper: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
-        let failed = |reason: String| CredentialError::Helper {
-            helper: super::super::printable(helper, 60),
-            reason,
-        };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if helper.is_empty() || !helper.bytes().all(plain) {
-            return Err(failed("its name is not one of a program".to_owned()));
-        }
-        let name = format!("docker-credential-{helper}");
-        let executable = |file: &PathBuf| {
-            file.metadata()
-                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-        };
-        let program = self
-            .helper_folders
-            .iter()
-            .map(|folder| folder.join(&name))
-            .find(executable)
-            .ok_or_else(|| failed("not found in PATH".to_owned()))?;
-        let io = |error: std::io::Error| failed(error.to_string());
-        let mut child = Command::new(program)
-            .arg("get")
-            .env_clear()
-            .envs(self.helper_environment.iter().cloned())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(io)?;
-        if let Some(mut input) = child.stdin.take() {
-            // A helper that answers without reading closes its end first; its answer counts.
-            match input.write_all(server.as_bytes()) {
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(io(error)),
-                _ => {}
-            }
-        }
-        let mut answer = Vec::new();
-        if let Some(output) = child.stdout.take() {
-            output.take(LARGEST).read_to_end(&mut answer).map_err(io)?;
-        }
-        let status = child.wait().map_err(io)?;
-        if !status.success() {
-            let said = String::from_utf8_lossy(&answer);
-            // The protocol's fixed text for "none kept" (docker-credential-helpers, credentials/error.go).
-            if said.contains("credentials not found") {
-                return Ok(None);
-            }
-            return Err(failed(match said.trim() {
-                "" => status.to_string(),
-                said => super::super::printable(said, 200),
-            }));
-        }
-        let answer: HelperAnswer = serde_json::from_slice(&answer)
-            .map_err(|_| failed("its answer is not the JSON of a credential".to_owned()))?;
-        Ok(match answer.username.as_str() {
-            _ if answer.secret.is_empty() => None,
-            "<token>" => Some(Credential::Refresh(answer.secret)),
-            _ => Some(Credential::Password {
-                user: answer.username,
-                password: answer.secret,
-            }),
-        })
     }
 }
 
@@ -294,6 +219,7 @@ fn host(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn with(text: &str, name: &str) -> (Credentials, PathBuf) {
         let folder =
@@ -303,8 +229,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let credentials = Credentials {
             file: Some(file),
-            helper_folders: vec![folder.clone()],
-            helper_environment: Vec::new(),
+            helpers: Helpers::in_folders(vec![folder.clone()]),
         };
         (credentials, folder)
     }

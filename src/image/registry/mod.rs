@@ -6,6 +6,7 @@ mod challenge;
 mod credentials;
 mod endpoint;
 mod error;
+mod helper;
 mod login;
 mod pace;
 mod proxy;
