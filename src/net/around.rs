@@ -7,7 +7,9 @@ use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 
 use super::agent::Interface;
+use super::netlink::Netlink;
 use super::pool::Pool;
+use super::route;
 use super::subnet::{GATEWAY, LENGTH, LENGTH_V6, every_network_v6};
 use crate::egress::Around;
 
@@ -22,8 +24,10 @@ pub(crate) fn look(interface: &Interface, pool: Pool, alone: bool) -> Result<Aro
         let four = address.as_sockaddr_in().map(|four| IpAddr::from(four.ip()));
         four.or_else(|| address.as_sockaddr_in6().map(|six| six.ip().into()))
     });
+    // Those of links that are down may answer later.
+    let of_host = of_host.map(IpNet::from).chain(route::own(&mut Netlink::open()?)?);
     // Inside, the loopback addresses are the job's own.
-    let of_host = of_host.filter(|address| !address.is_loopback()).map(IpNet::from);
+    let of_host = of_host.filter(|network| !network.addr().is_loopback());
     let of_jobs = [pool.network(), every_network_v6()];
     let peers = match alone {
         true => Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage as Message;
@@ -18,6 +19,37 @@ use super::sysctl;
 /// (Documentation/networking/ip-sysctl.rst). Who sets that for all links sets it for new ones.
 pub(crate) fn has_ipv6() -> bool {
     sysctl::get("ipv6/conf/default/disable_ipv6").as_deref() == Some("0")
+}
+
+/// What this host answers to itself: its addresses, and networks that are all its own (`ip route add local`).
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn own(netlink: &mut Netlink) -> Result<Vec<IpNet>, Errno> {
+    let mut own = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        for entry in netlink.list(Message::GetRoute(message))? {
+            let Message::NewRoute(route) = entry else {
+                continue;
+            };
+            let to = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(to)) => Some(IpAddr::from(*to)),
+                RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some(IpAddr::from(*to)),
+                _ => None,
+            });
+            let local = matches!(route.header.kind, RouteType::Local | RouteType::Anycast);
+            if let (true, Some(to)) = (local, to) {
+                own.extend(
+                    IpNet::new(to, route.header.destination_prefix_length)
+                        .map(|net| net.trunc())
+                        .ok(),
+                );
+            }
+        }
+    }
+    Ok(own)
 }
 
 /// Gives a link an address and, with it, the route to its network. It counts at once: nobody else can have it.

@@ -73,15 +73,17 @@ fn the_host_and_the_clouds_metadata_are_refused_at_once() {
         serve(80);
     });
     ip("route add 169.254.169.254 via 198.51.100.1");
+    // A network that is the host's own, all of it.
+    ip("route add local 192.0.2.0/24 dev lo");
     // The shell says why: refused, or prohibited; what says nothing is ended by the clock.
     let script = format!(
         "gateway=$(ip route show default | cut -d' ' -f3)\n\
-         for to in {HOST} {HOST_V6} $gateway 169.254.169.254; do\n\
+         for to in {HOST} {HOST_V6} $gateway 169.254.169.254 192.0.2.5; do\n\
            timeout 5 bash -c \"exec 3<>/dev/tcp/$to/80 && head -n1 <&3\" 2>/dev/null; echo $?\n\
          done"
     );
     each(&ALL, &bridge(&script), |ran| {
-        assert_eq!(ran.stdout, "1\n1\n1\n1\n", "{:?}: {}", ran.caller, ran.stderr);
+        assert_eq!(ran.stdout, "1\n1\n1\n1\n1\n", "{:?}: {}", ran.caller, ran.stderr);
     });
     world.settle("jobs that ended");
 }
