@@ -24,10 +24,10 @@ use super::locks::{is_held, lock_file};
 use super::member::{Member, port_name};
 use super::netlink::Netlink;
 use super::pool::Pool;
-use super::ruleset::{self, Ruleset};
+use super::ruleset::{self, Dropping, Ruleset};
 use super::subnet::{GATEWAY, Subnet};
 use super::words;
-use super::{around, firewall, forwarding, host_rules, nft, route, sysctl};
+use super::{around, forwarding, host_rules, nft, route, sysctl};
 use crate::egress::Around;
 
 /// The largest packet of a network whose host has no way out.
@@ -112,7 +112,7 @@ impl Networks {
             Some(link) => self.look_at_rules(&mut netlink, &link, alone),
             None => self.make(&mut netlink, &bridge, alone),
         };
-        let (link, subnet, drops) = match joined {
+        let (link, subnet, dropping) = match joined {
             Ok(joined) => joined,
             Err(cause) => {
                 // Nobody else is on a bridge that was not there.
@@ -134,7 +134,7 @@ impl Networks {
             lease,
             alias: format!("ringfence: job {job}"),
             jobs_lock: jobs,
-            dropping: drops.then(firewall::dropping).flatten(),
+            dropping,
         })
     }
 
@@ -244,9 +244,8 @@ impl Networks {
         self.remove_unused(bridge, Kept::Goes)
     }
 
-    /// Makes a bridge, with everything that belongs to it; whether another firewall drops what the host forwards. What a dead
-    /// run has left of one is removed first.
-    fn make(&self, netlink: &mut Netlink, bridge: &str, alone: bool) -> Result<(Link, Subnet, bool), String> {
+    /// Makes a bridge, with everything that belongs to it. What a dead run has left of one is removed first.
+    fn make(&self, netlink: &mut Netlink, bridge: &str, alone: bool) -> Result<Joined, String> {
         delete(netlink, bridge)?;
         let of = |errno: Errno| format!("bridge {bridge}: {}", words(errno));
         let setting = |error: io::Error| error.to_string();
@@ -271,24 +270,18 @@ impl Networks {
         // Nothing is forwarded before the rules say what.
         rules.finish()?;
         forwarding.turn_on(&self.forwarding()).map_err(setting)?;
-        let drops = self.remember_rules(bridge)?;
+        let dropping = self.remember_rules(bridge)?;
         link::up(netlink, bridge).map_err(of)?;
-        Ok((link, subnet, drops))
+        Ok((link, subnet, dropping))
     }
 
-    /// Looks at the rules of a bridge that is there, and loads them anew where somebody has thrown them away or changed them;
-    /// whether another firewall drops what the host forwards.
-    fn look_at_rules(
-        &self,
-        netlink: &mut Netlink,
-        link: &Link,
-        alone: bool,
-    ) -> Result<(Link, Subnet, bool), String> {
+    /// Looks at the rules of a bridge that is there, and loads them anew where somebody has thrown them away or changed them.
+    fn look_at_rules(&self, netlink: &mut Netlink, link: &Link, alone: bool) -> Result<Joined, String> {
         let bridge = &link.name;
         let address = route::addresses(netlink, link.index).map_err(words)?;
         let subnet = address.first().map(|address| Subnet::of(*address));
         let subnet = subnet.ok_or_else(|| format!("bridge {bridge}: it has lost its address"))?;
-        let (seen, mut drops) = self.rules_now(bridge)?;
+        let (seen, mut dropping) = self.rules_now(bridge)?;
         // One that cannot be read is none.
         let known = fs::read_to_string(self.folder_of(bridge).join(RULES)).unwrap_or_default();
         if seen.is_none_or(|seen| seen != known) {
@@ -297,27 +290,27 @@ impl Networks {
             forwarding
                 .turn_on(&self.forwarding())
                 .map_err(|error| error.to_string())?;
-            drops = self.remember_rules(bridge)?;
+            dropping = self.remember_rules(bridge)?;
         }
-        Ok((link.clone(), subnet, drops))
+        Ok((link.clone(), subnet, dropping))
     }
 
     /// Writes down what the rules of a bridge are, so that a change is seen.
-    fn remember_rules(&self, bridge: &str) -> Result<bool, String> {
-        let (seen, drops) = self.rules_now(bridge)?;
+    fn remember_rules(&self, bridge: &str) -> Result<Option<Dropping>, String> {
+        let (seen, dropping) = self.rules_now(bridge)?;
         let file = self.folder_of(bridge).join(RULES);
         let written = fs::write(&file, seen.unwrap_or_default());
         written.map_err(|error| format!("{}: {error}", file.display()))?;
-        Ok(drops)
+        Ok(dropping)
     }
 
-    /// The rules of a bridge in a few letters, with what they depend on; none where there are none. And whether any chain drops
-    /// what the host forwards.
-    fn rules_now(&self, bridge: &str) -> Result<(Option<String>, bool), String> {
-        let Ruleset { table, drops } = ruleset::look(bridge).map_err(words)?;
+    /// The rules of a bridge in a few letters, with what they depend on; none where there are none. And who else drops what the
+    /// host forwards.
+    fn rules_now(&self, bridge: &str) -> Result<(Option<String>, Option<Dropping>), String> {
+        let Ruleset { table, dropping } = ruleset::look(bridge).map_err(words)?;
         let only_ours = forwarding::only_ours(&self.forwarding()).map_err(|error| error.to_string())?;
         let seen = table.map(|digest| format!("{digest} {}", only_ours.join(" ")));
-        Ok((seen, drops))
+        Ok((seen, dropping))
     }
 
     /// What is to be forwarded.
@@ -377,6 +370,9 @@ fn clear(folder: &Path) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// A bridge that is there, its addresses, and another firewall that drops what the host forwards.
+type Joined = (Link, Subnet, Option<Dropping>);
 
 /// The ways of a host.
 struct Ways {

@@ -7,11 +7,11 @@ use nix::errno::Errno;
 
 use super::agent::INTERFACE;
 use super::bridge::{Networks, delete};
-use super::firewall::Dropping;
 use super::host_rules::PREFIX;
 use super::lease::{self, Entry, Lease};
 use super::link::{self, Link, Peer};
 use super::netlink::Netlink;
+use super::ruleset::Dropping;
 use super::subnet::{Number, Subnet};
 use super::{neighbour, route, sysctl, words};
 

@@ -2,11 +2,12 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use netlink_packet_core::{DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 use sha2::{Digest, Sha256};
 
+use super::host_rules::PREFIX;
 use super::sets;
 
 // Numbers of <linux/netlink.h>, <linux/netfilter/nfnetlink.h>, <linux/netfilter.h> and <linux/netfilter/nf_tables.h>.
@@ -17,16 +18,16 @@ const GET_CHAIN: u16 = SUBSYSTEM << 8 | 4;
 const GET_RULE: u16 = SUBSYSTEM << 8 | 7;
 /// Of a chain and of a rule alike.
 const TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;
 const CHAIN_POLICY: u16 = 5;
 const HOOK_NUMBER: u16 = 1;
 /// NF_INET_FORWARD and NF_DROP.
 const FORWARD: u32 = 2;
 const DROP: u32 = 0;
-/// NFPROTO_UNSPEC, NFPROTO_INET, NFPROTO_IPV4 and NFPROTO_IPV6.
-const ANY: u8 = 0;
+/// NFPROTO_INET, and what is forwarded with NFPROTO_IPV4 and NFPROTO_IPV6, as nft(8) names them.
 const INET: u8 = 1;
-const FORWARDED: [u8; 3] = [INET, 2, 10];
+const FORWARDED: [(u8, &str); 3] = [(INET, "inet"), (2, "ip"), (10, "ip6")];
 
 /// The length of a message's header, and of that of nfnetlink behind it.
 const HEADER: usize = 16;
@@ -41,8 +42,22 @@ pub(super) struct Ruleset {
     /// A digest of the table that was asked for, its chains and rules with their handles: another one when anybody has
     /// changed it. None when it is not there.
     pub(super) table: Option<String>,
-    /// Some chain drops what the host forwards, unless a rule says otherwise.
-    pub(super) drops: bool,
+    /// Another firewall that drops what this host forwards, and has no rule for our bridges.
+    pub(super) dropping: Option<Dropping>,
+}
+
+/// Another firewall's chain that drops what this host forwards. It is left as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dropping {
+    /// As nft(8) names it: `ip filter FORWARD`.
+    pub(crate) chain: String,
+    /// It is Docker's, with a chain for other people's rules.
+    pub(crate) docker: bool,
+}
+
+/// Another firewall that drops what this host forwards; none too for who may not look, which is root's alone.
+pub(crate) fn dropping() -> Option<Dropping> {
+    look("").ok()?.dropping
 }
 
 /// Looks at the tables of this process's network namespace, and at the one named `table` (inet) closely.
@@ -51,62 +66,59 @@ pub(super) struct Ruleset {
 /// EPERM without CAP_NET_ADMIN; the kernel's.
 pub(super) fn look(table: &str) -> Result<Ruleset, Errno> {
     let socket = sets::open()?;
-    let mut name = table.as_bytes().to_vec();
-    name.push(0);
     let mut digest = Sha256::new();
-    let mut found = Ruleset {
-        table: None,
-        drops: false,
-    };
-    let mut chains = 0;
-    dump(&socket, GET_CHAIN, ANY, &[], |family, attributes| {
-        if family == INET && value(attributes, TABLE) == Some(&name) {
-            digest.update(attributes);
+    let (mut chains, mut docker) = (0, false);
+    let mut dropping = None;
+    dump(&socket, GET_CHAIN, |family, chain| {
+        let (of, name) = (text(chain, TABLE), text(chain, CHAIN_NAME));
+        if family == INET && of == table.as_bytes() {
+            digest.update(chain);
             chains += 1;
         }
-        let hook = value(attributes, CHAIN_HOOK).and_then(|hook| number(hook, HOOK_NUMBER));
-        found.drops |= FORWARDED.contains(&family)
-            && hook == Some(FORWARD)
-            && number(attributes, CHAIN_POLICY) == Some(DROP);
+        docker |= name == b"DOCKER-USER";
+        let hook = value(chain, CHAIN_HOOK).and_then(|hook| number(hook, HOOK_NUMBER));
+        let drops = hook == Some(FORWARD) && number(chain, CHAIN_POLICY) == Some(DROP);
+        let family = FORWARDED.iter().find(|(number, _)| *number == family);
+        if let (Some((_, family)), true, false) = (family, drops, is_ours(of)) {
+            let [of, name] = [of, name].map(String::from_utf8_lossy);
+            dropping.get_or_insert(format!("{family} {of} {name}"));
+        }
     })?;
-    let only = [DefaultNla::new(TABLE, name.clone())];
-    let rules = dump(&socket, GET_RULE, INET, &only, |_, attributes| {
-        digest.update(attributes)
-    });
-    match rules {
-        // The table itself is not there.
-        Err(Errno::ENOENT) => {}
-        rules => rules?,
-    }
-    let text = || {
+    dump(&socket, GET_RULE, |family, rule| {
+        let of = text(rule, TABLE);
+        if family == INET && of == table.as_bytes() {
+            digest.update(rule);
+        }
+        // Who names our bridges has thought of them.
+        if !is_ours(of) && rule.windows(PREFIX.len()).any(|bytes| bytes == PREFIX.as_bytes()) {
+            dropping = None;
+        }
+    })?;
+    let hex = || {
         digest
             .finalize()
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect()
     };
-    found.table = (chains > 0).then(text);
-    Ok(found)
+    Ok(Ruleset {
+        table: (chains > 0).then(hex),
+        dropping: dropping.map(|chain| Dropping { chain, docker }),
+    })
 }
 
-/// Asks for a table of the kernel's, and shows each entry: its family and its attributes.
-fn dump(
-    socket: &OwnedFd,
-    kind: u16,
-    family: u8,
-    only: &[DefaultNla],
-    mut each: impl FnMut(u8, &[u8]),
-) -> Result<(), Errno> {
-    let length = HEADER + NETFILTER + only.buffer_len();
-    let mut request = Vec::with_capacity(length);
-    request.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+fn is_ours(table: &[u8]) -> bool {
+    table.starts_with(PREFIX.as_bytes())
+}
+
+/// Asks for all entries of a kind, and shows each: its family and its attributes.
+fn dump(socket: &OwnedFd, kind: u16, mut each: impl FnMut(u8, &[u8])) -> Result<(), Errno> {
+    let mut request = Vec::with_capacity(HEADER + NETFILTER);
+    request.extend(((HEADER + NETFILTER) as u32).to_ne_bytes());
     request.extend(kind.to_ne_bytes());
     request.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    // One request at a time, and one process that asks.
-    request.extend([0; 8]);
-    request.extend([family, 0, 0, 0]);
-    request.resize(length, 0);
-    only.emit(&mut request[HEADER + NETFILTER..]);
+    // One request at a time, and one process that asks; of all families (NFPROTO_UNSPEC).
+    request.extend([0; 8 + NETFILTER]);
     send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
 
     let mut datagram = vec![0; DATAGRAM];
@@ -148,6 +160,12 @@ fn value(attributes: &[u8], kind: u16) -> Option<&[u8]> {
         rest = rest.get(length.max(4).next_multiple_of(4)..)?;
     }
     None
+}
+
+/// One that ends with a zero byte.
+fn text(attributes: &[u8], kind: u16) -> &[u8] {
+    let bytes = value(attributes, kind).unwrap_or_default();
+    bytes.strip_suffix(&[0]).unwrap_or(bytes)
 }
 
 fn number(attributes: &[u8], kind: u16) -> Option<u32> {

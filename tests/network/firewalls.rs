@@ -104,7 +104,13 @@ fn a_firewall_that_drops_what_is_forwarded_is_named() {
                     packets too; `ringfence doctor` says how to let them pass\n";
         assert!(ran.stderr.contains(told), "{}", ran.stderr);
     });
-    // As the doctor says.
+    let doctor = std::process::Command::new(env!("CARGO_BIN_EXE_ringfence"));
+    let said = { doctor }.arg("doctor").output().expect("the doctor").stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(
+        said.contains("another firewall, chain ip filter FORWARD, drops what this host forwards"),
+        "{said}"
+    );
     nft("add rule ip filter FORWARD iifname \"rf-*\" accept");
     nft("add rule ip filter FORWARD oifname \"rf-*\" ct state established accept");
     each(&[Caller::Root], &test, |ran| {

@@ -7,7 +7,7 @@ use super::text;
 use crate::cgroup::Site;
 use crate::host::doctor::{Distribution, Extras, ForwardDrop};
 use crate::host::names;
-use crate::net::firewall::{self, Dropping};
+use crate::net::ruleset::{Dropping, dropping};
 
 /// The first id that usermod(8) and adduser give away.
 const FIRST_SUBORDINATE_ID: u32 = 100_000;
@@ -28,7 +28,7 @@ pub fn extras() -> Extras {
         free_subordinate_id: free(&[&read("/etc/subuid"), &read("/etc/subgid")]),
         security_modules: text("/sys/kernel/security/lsm"),
         tiocsti: text("/proc/sys/dev/tty/legacy_tiocsti") == "1",
-        forward_drop: firewall::dropping().map(|Dropping { chain, docker }| ForwardDrop { chain, docker }),
+        forward_drop: dropping().map(|Dropping { chain, docker }| ForwardDrop { chain, docker }),
         uncounted_swap: swaps && !site.swap_accounting,
     }
 }
