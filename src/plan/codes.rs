@@ -25,7 +25,6 @@ codes! {
     BAD_POLICY = "RF0418", "a seccomp policy that cannot be built, or under which no program starts or ends";
     FILTERS_NEED_NNP = "RF0419", "filters cannot be installed without no_new_privs";
     TIME_NEEDS_INIT = "RF0420", "a time namespace, whose maker stays outside of it, without an init";
-    BAD_PUBLISH = "RF0421", "a range of published ports that does not fit inside";
 }
 
 #[cfg(test)]

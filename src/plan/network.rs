@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::given::{Found, Given};
 use super::{Mounted, NetworkStep, Tree, codes};
 use crate::egress::Allowed;
-use crate::manifest::grammar::sockets;
 use crate::profile::{Allow, Network, SysMount, Text};
 
 const RESOLV: &str = "/etc/resolv.conf";
@@ -55,20 +54,6 @@ pub(super) fn check(given: Given<'_>, found: &mut Found) {
             ),
             "leave the name out: the job has a network of its own",
         );
-    }
-    for (at, publish) in &bridge.publish {
-        let count = sockets(at).map_or(0, |sockets| sockets.len());
-        if usize::from(publish.value.to) + count > 1 + usize::from(u16::MAX) {
-            found.refuse(
-                codes::BAD_PUBLISH,
-                publish.span(),
-                format!(
-                    "`{at}` has {count} ports, and there are not as many from {} on",
-                    publish.value.to
-                ),
-                "write a lower `to`, or fewer ports",
-            );
-        }
     }
 }
 
@@ -150,7 +135,7 @@ mod tests {
     use super::super::sample::{self, placed};
     use super::*;
     use crate::host::facts::{Caller, NetworkFacts};
-    use crate::profile::{Bridge, Namespace, Protocol, Publish};
+    use crate::profile::{Bridge, Namespace, Protocol};
 
     #[test]
     fn the_hosts_network_brings_its_resolver_and_takes_sys() {
@@ -241,20 +226,12 @@ mod tests {
         sample.facts.network = NetworkFacts::default();
         sample.facts.caller = Caller::User;
         bridge.name = Some(placed("lab".to_owned(), 5));
-        let publish = Publish {
-            to: 65530,
-            protocol: Protocol::Tcp,
-        };
-        bridge
-            .publish
-            .insert("127.0.0.1:8000-8010".to_owned(), placed(publish, 6));
         sample.job.hold.network = placed(Network::Bridge(bridge), 4);
         let others = "`mode = \"null\"` and `mode = \"host\"` need nothing";
         let wanted = [
             format!("a bridge network needs nft(8), which this host does not have; install the package nftables; {others}"),
             format!("an ordinary user's bridge network needs pasta(1), which this host does not have; install the package passt; {others}"),
             "network `lab`: only root can make a bridge that jobs share; leave the name out: the job has a network of its own".to_owned(),
-            "`127.0.0.1:8000-8010` has 11 ports, and there are not as many from 65530 on; write a lower `to`, or fewer ports".to_owned(),
         ];
         let refusals = sample.refusals();
         let about = |text: &&String| wanted.contains(text);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Placed;
 use super::view::View;
 use crate::egress::{Hosts, Protocol};
+use crate::manifest::grammar::sockets;
 use crate::problem::{Problem, codes};
 
 /// What a job can reach.
@@ -91,6 +92,15 @@ impl Bridge {
                         .get("protocol")
                         .word()
                         .map_or(Protocol::Tcp, |word| word.value);
+                    let count = sockets(socket).map_or(0, |sockets| sockets.len());
+                    if usize::from(to) + count > 1 + usize::from(u16::MAX) {
+                        problems.push(Problem::new(
+                            codes::OUT_OF_RANGE,
+                            entry.get("to").span(),
+                            format!("`{socket}` has {count} ports, and there are not as many from {to} on"),
+                            "write a lower `to`, or fewer ports: the last one is 65535",
+                        ));
+                    }
                     publish.insert(socket.to_owned(), entry.place(Publish { to, protocol }));
                 }
                 None if entry.has_bad() => {}
