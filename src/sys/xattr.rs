@@ -46,6 +46,13 @@ pub(crate) fn remove(file: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
 /// # Errors
 /// ENOTSUP where the file system has none.
 pub(crate) fn list(file: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+    // SAFETY: with a length of 0 the kernel writes nothing, and says how much there is.
+    let length =
+        check(unsafe { libc::flistxattr(file.as_raw_fd(), std::ptr::null_mut(), 0) } as libc::c_long)?;
+    if length == 0 {
+        return Ok(Vec::new());
+    }
+    // There may be more by now.
     let mut names = vec![0u8; LARGEST];
     // SAFETY: `names` is writable for the length that is passed with it.
     let length = unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
