@@ -75,7 +75,12 @@ impl Puller<'_> {
     pub(super) fn bring(&self, source: &Source, manifest: Option<Digest>) -> Result<Report, Failure> {
         let way = self.way(source, manifest)?;
         let (store, ownership) = (&self.settings.store, ownership(self.settings, self.facts)?);
-        progress(source, self.quiet, |show| match &way {
+        let own = platform(self.facts);
+        let name = match own == Platform::host() {
+            true => source.to_string(),
+            false => format!("{source} for {own}"),
+        };
+        progress(name, self.quiet, |show| match &way {
             Way::Registry(request) => pull_in_child(store, ownership, request, show),
             Way::Local(import) => import_in_child(store, ownership, import, show),
         })
@@ -117,16 +122,16 @@ impl Puller<'_> {
     }
 }
 
-/// Shows how an image comes.
+/// Shows how the image comes that is called `name`.
 ///
 /// # Errors
 /// Those of `bring`.
 pub(super) fn progress(
-    source: &Source,
+    name: String,
     quiet: bool,
     bring: impl FnOnce(&mut dyn FnMut(Event)) -> Result<Report, PullError>,
 ) -> Result<Report, Failure> {
-    let mut progress = Progress::new(source.to_string(), quiet);
+    let mut progress = Progress::new(name, quiet);
     let brought = bring(&mut |event| progress.show(&event));
     progress.end();
     brought.map_err(pull_failure)

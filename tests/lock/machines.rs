@@ -80,7 +80,9 @@ fn a_lock_of_one_machine_is_enough_for_the_plan_of_another() {
             "ringfence: image docker.io/library/tool:latest: it is not locked for {other}; run `ringfence lock`\n"
         );
         visit.run(&plan.clone().status(125).stderr(&unlocked));
-        let ran = visit.run(&command("lock", manifest, &["-q"]).pulls());
+        let ran = visit.run(&command("lock", manifest, &[]).any_stderr().pulls());
+        let layer = format!("docker.io/library/tool:latest for {other}: layer 1 of 1, ");
+        assert!(ran.stderr.contains(&layer), "{}", ran.stderr);
         let written = text(&ran);
         for web in ["33:33", "44:44"] {
             assert!(written.contains(&format!("    \"web:x:{web}::/srv:\",\n")), "{written}");
