@@ -279,10 +279,7 @@ pub(super) fn pull(args: &Pull) -> Result<u8, Failure> {
                 counted(report.fetched_layers as u64, "layer")
             ));
             if report.lost.owners > 0 {
-                say(&format!(
-                    "{source}: {} of users who have no id here",
-                    counted(report.lost.owners, "file")
-                ));
+                say(&format!("{source}: {}", of_nobody(report.lost.owners)));
             }
         }
     }
@@ -293,6 +290,11 @@ pub(super) fn pull(args: &Pull) -> Result<u8, Failure> {
 pub(super) fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// What is said of files whose owner could not be kept.
+pub(super) fn of_nobody(files: u64) -> String {
+    format!("{} of users who have no id here", counted(files, "file"))
 }
 
 /// What is pulled: a source, and the manifest that it must be.

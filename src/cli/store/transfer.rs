@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::failure::Failure;
-use super::super::image::{counted, ownership};
+use super::super::image::{counted, of_nobody, ownership};
 use super::super::puller::progress;
 use super::super::say;
 use super::super::settings::Settings;
@@ -38,7 +38,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<u8, Failure> {
     let settings = Settings::load()?;
     let facts = survey(&settings, None)?.facts;
     let ownership = ownership(&settings, &facts)?;
-    let report = progress(&import.source, args.quiet, |show| {
+    let report = progress(import.source.to_string(), args.quiet, |show| {
         import_in_child(&settings.store, ownership, &import, show)
     })?;
     if !args.quiet {
@@ -47,6 +47,9 @@ pub(super) fn import(args: &ImportArgs) -> Result<u8, Failure> {
             .map_or_else(|| import.source.to_string(), |name| name.to_string());
         let layers = counted(report.fetched_layers as u64, "layer");
         say(&format!("{name}: {}, {layers} unpacked", report.image.digest));
+        if report.lost.owners > 0 {
+            say(&format!("{name}: {}", of_nobody(report.lost.owners)));
+        }
     }
     Ok(0)
 }
