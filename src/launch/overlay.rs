@@ -40,7 +40,7 @@ pub(super) fn mount(layers: Vec<OwnedFd>, size: Option<Bytes>) -> Result<OwnedFd
     let layer = memory(size, 0o755, PLAIN)?;
     attach_at(&scaffold, "layer", &layer)?;
     directory(&scaffold, "root")?;
-    overlay(&scaffold, layers, "layer/", "root", Xattrs::Trusted)?;
+    overlay(&scaffold, layers, None, "layer/", "root", Xattrs::Trusted)?;
     let root = openat(
         &scaffold,
         "root",

@@ -103,7 +103,7 @@ fn copy(places: &Places, at: &str, source: Vec<OwnedFd>, size: Option<Bytes>) ->
     move_mount(layer.as_fd(), target.as_fd())?;
     fchdir(&layer)?;
     root::directory(&layer, "merged")?;
-    root::overlay(&layer, source, "", "merged", Xattrs::User)?;
+    root::overlay(&layer, source, None, "", "merged", Xattrs::User)?;
     let merged = openat(
         &layer,
         "merged",
