@@ -26,6 +26,9 @@ pub(crate) const LISTENER: SocketAddrV4 = SocketAddrV4::new(*RESOLVER.ip(), 6505
 /// What a set of [`Family::tried`] holds at the most; a job that tries more has each refused all the same.
 pub(crate) const TRIED: usize = 4096;
 
+/// What a set of [`Family::gained`] holds at the most.
+const GAINED: usize = 4096;
+
 /// What answers may fill a set with at the most.
 pub(crate) const ANSWERED: usize = 1 << 16;
 
@@ -81,6 +84,14 @@ impl Family {
         }
     }
 
+    /// The set of addresses that the host has gained since the job started.
+    pub(crate) fn gained(self) -> &'static str {
+        match self {
+            Family::V4 => "gained4",
+            Family::V6 => "gained6",
+        }
+    }
+
     /// The set that counts what was tried: address, protocol and port.
     pub(crate) fn tried(self, outcome: Outcome) -> &'static str {
         match (self, outcome) {
@@ -117,6 +128,12 @@ pub(crate) fn text(egress: &Egress, around: &Around) -> String {
                 .ok();
             }
         }
+        let gained = family.gained();
+        writeln!(
+            sets,
+            "\tset {gained} {{ type {kind}_addr; flags timeout; size {GAINED}; }}"
+        )
+        .ok();
         for outcome in Outcome::ALL {
             let name = family.tried(outcome);
             writeln!(
@@ -253,6 +270,10 @@ fn sources(own: &[IpAddr]) -> String {
 /// The rules for a connection to somewhere else: the first that fits decides.
 fn reach(egress: &Egress, around: &Around) -> String {
     let mut rules = Rules::default();
+    for family in Family::ALL {
+        let (header, _) = family.words();
+        rules.line(&format!("{header} daddr @{} goto refuse", family.gained()));
+    }
     let listed = match egress {
         Egress::Open => &[][..],
         Egress::Listed(entries) => entries,

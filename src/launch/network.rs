@@ -1,5 +1,6 @@
 //! The plan's network steps: those of the host by this process, those inside by an agent, while PID 1 works.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -10,6 +11,7 @@ use crate::egress::{Around, Egress, Policy, rules};
 use crate::manifest::grammar::sockets;
 use crate::net::agent::{Act, Agent, Interface, Ipv6, Namespaces};
 use crate::net::connections::Connections;
+use crate::net::gained::Gained;
 use crate::net::member::Member;
 use crate::net::nft;
 use crate::net::pasta::{self, Pasta};
@@ -38,6 +40,9 @@ pub(super) struct Reach {
     published: Vec<Published>,
     /// The addresses around the job.
     around: Around,
+    /// Who hears of addresses that the host gains, and what went wrong over that.
+    gained: Option<Gained>,
+    troubles: RefCell<Vec<String>>,
     /// Who answers its questions for names.
     resolver: Option<Resolver>,
 }
@@ -167,6 +172,8 @@ impl Running {
                 let interface = reach.interface.ok_or("there is no interface")?;
                 let others = NetworkStep::Port { alone: false };
                 let alone = !self.prepared.plan.network.contains(&others);
+                // First, so that none comes in between.
+                reach.gained = Some(Gained::watch().map_err(words)?);
                 reach.around = self.prepared.networks.around(&interface, alone)?;
                 let nft = nft::program().ok_or(nft::MISSING)?;
                 let egress = self.prepared.plan.egress().ok_or(NO_RULES)?;
@@ -195,15 +202,32 @@ impl Running {
 }
 
 impl Reach {
-    /// Readable when the resolver asks for a job's name.
-    pub(super) fn question(&self) -> Option<BorrowedFd<'_>> {
-        self.resolver
+    /// Readable when there is something to [`Self::heed`].
+    pub(super) fn watched(&self) -> Vec<BorrowedFd<'_>> {
+        let question = self
+            .resolver
             .as_ref()
-            .map(|resolver| resolver.directory().as_fd())
+            .map(|resolver| resolver.directory().as_fd());
+        question
+            .into_iter()
+            .chain(self.gained.iter().map(AsFd::as_fd))
+            .collect()
+    }
+
+    /// Answers what the resolver asks, and closes to the job what the host has gained; nothing here waits.
+    pub(super) fn heed(&self) {
+        self.tell();
+        if let (Some(gained), Some(resolver)) = (&self.gained, &self.resolver) {
+            let closed = gained.look().and_then(|new| resolver.close(&new));
+            let trouble = closed
+                .err()
+                .map(|errno| format!("close an address that this host has gained: {}", words(errno)));
+            self.troubles.borrow_mut().extend(trouble);
+        }
     }
 
     /// Tells the resolver where the jobs of a name are.
-    pub(super) fn tell(&self) {
+    fn tell(&self) {
         let (Some(member), Some(interface), Some(resolver)) = (&self.member, self.interface, &self.resolver)
         else {
             return;
@@ -277,6 +301,13 @@ impl Reach {
             })
         });
         let left = left.map_err(|errno| format!("leave the network: {}", words(errno)));
-        porter.err().into_iter().chain(left.err()).collect()
+        let mut troubles = self.troubles.into_inner();
+        // Said once: the same again would be no news.
+        troubles.dedup();
+        troubles
+            .into_iter()
+            .chain(porter.err())
+            .chain(left.err())
+            .collect()
     }
 }

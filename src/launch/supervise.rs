@@ -137,8 +137,8 @@ impl Running {
                 numbers.push(number);
             }
         }
-        let question = self.reach.question();
-        watched.extend(question.map(|question| PollFd::new(question, PollFlags::POLLIN)));
+        let reach = self.reach.watched();
+        watched.extend(reach.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
         watched.extend(end.map(|end| PollFd::new(end, PollFlags::POLLIN)));
         // One more millisecond than is left, or the loop would turn in place during the last one.
         let timeout = deadline.map_or(PollTimeout::NONE, |at| {
@@ -151,8 +151,8 @@ impl Running {
             std::thread::sleep(Duration::from_millis(1));
         }
         let happened = |index: usize| watched[index].revents().is_some_and(|events| !events.is_empty());
-        if question.is_some() && happened(1 + numbers.len()) {
-            self.reach.tell();
+        if (0..reach.len()).any(|place| happened(1 + numbers.len() + place)) {
+            self.reach.heed();
         }
         let pumps = numbers
             .iter()

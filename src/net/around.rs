@@ -1,12 +1,10 @@
 //! What stands around a job: the addresses that no plan can name, as this machine has them when the job starts.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use nix::errno::Errno;
-use nix::ifaddrs::getifaddrs;
 
 use super::agent::Interface;
+use super::gained;
 use super::netlink::Netlink;
 use super::pool::Pool;
 use super::route;
@@ -19,13 +17,9 @@ use crate::egress::Around;
 /// EMFILE and its like: the kernel is asked over a socket.
 pub(crate) fn look(interface: &Interface, pool: Pool, alone: bool) -> Result<Around, Errno> {
     let subnet = interface.subnet;
-    let of_host = getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let four = address.as_sockaddr_in().map(|four| IpAddr::from(four.ip()));
-        four.or_else(|| address.as_sockaddr_in6().map(|six| six.ip().into()))
-    });
     // Those of links that are down may answer later.
-    let of_host = of_host.map(IpNet::from).chain(route::own(&mut Netlink::open()?)?);
+    let of_host = gained::of_host()?.into_iter().map(IpNet::from);
+    let of_host = of_host.chain(route::own(&mut Netlink::open()?)?);
     // Inside, the loopback addresses are the job's own.
     let of_host = of_host.filter(|network| !network.addr().is_loopback());
     let of_jobs = [pool.network(), every_network_v6()];

@@ -10,6 +10,7 @@ mod confine;
 pub(crate) mod connections;
 pub(crate) mod directory;
 mod forwarding;
+pub(crate) mod gained;
 mod host_rules;
 mod lease;
 mod link;

@@ -54,6 +54,9 @@ const DATAGRAM: usize = 64 << 10;
 /// (212,992 bytes, net.core.rmem_default; an answer takes about 800 with the kernel's own).
 const AT_ONCE: usize = 64;
 
+/// Longer than any job runs: ten years.
+const FOR_GOOD: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// How often a transaction is tried whose elements expire under it.
 const TRIES: usize = 3;
 
@@ -152,6 +155,20 @@ impl Sets {
                 .extend(elements.iter().map(|element| (element.clone(), until)));
         }
         Ok(())
+    }
+
+    /// Closes addresses that the host has gained.
+    ///
+    /// # Errors
+    /// As [`Self::fill`].
+    pub(crate) fn close(&mut self, addresses: &[IpAddr]) -> Result<(), Errno> {
+        let element = |address: &IpAddr| match address {
+            IpAddr::V4(four) => (Family::V4.gained(), four.octets().to_vec()),
+            IpAddr::V6(six) => (Family::V6.gained(), six.octets().to_vec()),
+        };
+        let elements: Vec<_> = addresses.iter().map(element).collect();
+        let mut pieces = elements.chunks(AT_ONCE);
+        pieces.try_for_each(|elements| self.put(elements, FOR_GOOD))
     }
 
     /// Puts elements in for so long, whether they are there or not, in one transaction.

@@ -89,6 +89,40 @@ fn the_host_and_the_clouds_metadata_are_refused_at_once() {
 }
 
 #[test]
+fn what_the_host_gains_while_a_job_runs_is_closed_too() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    serve(80);
+    let (four, six) = ("198.51.100.77", "2001:db8:1::77");
+    let script = format!(
+        "touch /out/runs; until [ -e /out/go ]; do sleep 0.05; done\n\
+         for to in {four} {six}; do\n\
+           for i in $(seq 100); do\n\
+             timeout 5 bash -c \"exec 3<>/dev/tcp/$to/80 && head -n1 <&3\" >/out/heard 2>/dev/null; ended=$?\n\
+             [ $ended = 1 ] && break; sleep 0.05\n\
+           done; echo $ended\n\
+         done"
+    );
+    let test = bridge(&script)
+        .with("mounts.\"/out\" = { bind = \"out\", access = \"rw\" }")
+        .setup(|folder: &std::path::Path| std::fs::create_dir(folder.join("out")).unwrap());
+    for caller in crate::support::callers(Some(&ALL)) {
+        let mut live = test.start(caller).unwrap();
+        live.wait_for_file("out/runs");
+        ip(&format!("addr add {four}/24 dev up0"));
+        ip(&format!("addr add {six}/64 dev up0 nodad"));
+        std::fs::write(live.folder().join("out/go"), "").unwrap();
+        let (ran, _) = live.end_of_all();
+        assert_eq!(ran.stdout, "1\n1\n", "{caller:?}: {}", ran.stderr);
+        ip(&format!("addr del {four}/24 dev up0"));
+        ip(&format!("addr del {six}/64 dev up0"));
+        world.settle("a job that ended");
+    }
+}
+
+#[test]
 fn jobs_see_each_other_on_a_network_that_they_name_and_on_no_other() {
     if let Some(reason) = missing() {
         skip!("{reason}");

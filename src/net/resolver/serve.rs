@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,6 +130,15 @@ impl Resolver {
     /// Who it asks for the names of jobs: the launcher, by this.
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// Closes addresses to the job, by its rules.
+    ///
+    /// # Errors
+    /// EPERM when this process may not; the kernel's.
+    pub(crate) fn close(&self, addresses: &[IpAddr]) -> Result<(), Errno> {
+        let sets = self.sets.try_clone().map_err(|error| errno(&error))?;
+        Sets::new(sets).close(addresses)
     }
 
     /// Ends it; what the job tried by the kernel's count, and which names it looked up.
