@@ -1,8 +1,9 @@
 //! The rules of the host's side of a network, as nftables takes them: a table of its own for each bridge (nft(8)).
 //!
-//! What a job may reach is held inside its own network namespace; here is what no job may do whatever it holds: be
-//! another one, reach the host or the jobs of other networks, or be reached without having asked. An `accept` here does
-//! not overrule another firewall's refusal: every table of a hook is asked.
+//! What a job may reach is held inside its own network namespace, where an entry of its manifest may open a part of what is
+//! closed to every job; here is what no job may do whatever it holds: be another one, reach the host or the jobs of other
+//! networks, or be reached without having asked. An `accept` here does not overrule another firewall's refusal: every table
+//! of a hook is asked.
 
 use super::subnet::{GATEWAY, LENGTH_V6, Subnet};
 
@@ -39,8 +40,6 @@ table inet {bridge} {{
     meta nfproto ipv4 ip saddr != {subnet} drop
     meta nfproto ipv6 ip6 saddr != {v6} drop
     oifname \"{PREFIX}*\" {refuse}
-    ip daddr 169.254.0.0/16 {refuse}
-    ip6 daddr {{ fe80::/10, fd00:ec2::254 }} {refuse}
   }}
   chain input {{
     type filter hook input priority filter; policy accept;
