@@ -140,6 +140,33 @@ fn damage_is_named_and_mended_by_the_next_pull() {
 }
 
 #[test]
+fn all_damage_of_an_image_is_named_with_it() {
+    let hub = Hub::start();
+    let layers = ["one", "two"].map(|name| Layer::gzip(&Archive::new().file(name, "12345").end()));
+    hub.push("library/tool", Types::Oci, &layers, HELLO);
+    hub.each(|visit| {
+        pull(visit, &["tool"]);
+        let store = visit.run(&image(&["list"]).any_stdout()).folder.join("store");
+        let file = |layer: &Layer, name: &str| format!("layers/{}/fs/{name}", hex(&layer.diff_id));
+        let mut files = [file(&layers[0], "one"), file(&layers[1], "two")];
+        files.sort();
+        if fs::File::options()
+            .write(true)
+            .open(store.join(&files[0]))
+            .is_err()
+        {
+            skip!("the layers' files belong to subordinate ids; only root can harm them from outside");
+        }
+        files.iter().for_each(|file| flip(&store.join(file)));
+        let lines = files.map(|file| format!("{file}: its content has changed ({NAME})\n"));
+        is_damaged(visit, &lines);
+        pull(visit, &["tool"]);
+        is_whole(visit);
+        visit.run(&image(&["remove", "tool"]).any_stderr().pulls());
+    });
+}
+
+#[test]
 fn a_damaged_document_costs_no_layer() {
     let (hub, base) = (Hub::start(), base!());
     hub.push("library/tool", Types::Oci, &[base], HELLO);

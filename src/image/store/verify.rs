@@ -67,11 +67,20 @@ impl Part {
     }
 }
 
-/// The names of images.
-type Names = BTreeMap<Digest, BTreeSet<String>>;
-
 /// Damaged parts: what is wrong, and with which of its files where that is not [`Part::path`].
 type Wrong = BTreeMap<Part, (Option<String>, String)>;
+
+/// What was seen when all was looked at.
+#[derive(Default)]
+struct Seen {
+    wrong: Wrong,
+    /// The images that have a part.
+    users: BTreeMap<Part, BTreeSet<Digest>>,
+    /// The names of images.
+    names: BTreeMap<Digest, BTreeSet<String>>,
+    /// The images whose records went with another of their parts.
+    gone: BTreeSet<Digest>,
+}
 
 const MISSING: &str = "it is missing";
 const NO_RECORD: &str = "it cannot be read";
@@ -86,7 +95,8 @@ impl Store {
         let locks = self.locks()?;
         let locked = locks.shared(DOCUMENTS);
         locked.map_err(|source| self.io("lock documents", source))?;
-        let mut wrong = Wrong::new();
+        let mut seen = Seen::default();
+        let wrong = &mut seen.wrong;
         for digest in self.digests("blobs", "")? {
             if let Some(reason) = self.wrong_content(digest)? {
                 wrong.insert(Part::Content(digest), (None, reason));
@@ -98,7 +108,9 @@ impl Store {
             }
         }
         for digest in self.digests("images", ".json")? {
-            self.parts(digest, &mut wrong)?;
+            for part in self.parts(digest, wrong)? {
+                seen.users.entry(part).or_default().insert(digest);
+            }
         }
         let tags = self.tags()?;
         for name in self.digests("tags", ".json")? {
@@ -107,17 +119,18 @@ impl Store {
                 wrong.insert(part, (None, NO_RECORD.to_owned()));
             }
         }
-        let names = self.names()?;
+        seen.names = self.names()?;
+        let parts: Vec<Part> = seen.wrong.keys().copied().collect();
         let mut damage = Vec::new();
-        for part in wrong.keys() {
-            damage.extend(self.settle(*part, &wrong, &names)?);
+        for part in parts {
+            damage.extend(self.settle(part, &mut seen)?);
         }
         Ok(damage)
     }
 
     /// Takes a damaged part out, with the records of the images that have it; what a run uses stays. None where it is whole
     /// by now: since it was looked at others may have taken it out and brought it anew.
-    fn settle(&self, part: Part, wrong: &Wrong, names: &Names) -> Result<Option<Damage>, StoreError> {
+    fn settle(&self, part: Part, seen: &mut Seen) -> Result<Option<Damage>, StoreError> {
         let locks = self.locks()?;
         let failed = |name: &str| {
             let what = format!("lock {name}");
@@ -127,7 +140,7 @@ impl Store {
         if let Some(name) = part.brought_under() {
             locks.alone(&name).map_err(failed(&name))?;
         }
-        let Some((path, reason)) = self.look_again(part, wrong)? else {
+        let Some((path, reason)) = self.look_again(part, &seen.wrong)? else {
             return Ok(None);
         };
         let mut in_use = false;
@@ -136,8 +149,14 @@ impl Store {
             let name = format!("layer {diff_id}");
             in_use |= !locks.try_alone(&name).map_err(failed(&name))?;
         }
-        let users = self.users(part, wrong)?;
-        if users.is_empty() && reason == MISSING {
+        let users = self.users(part, &seen.wrong)?;
+        let before = seen.users.get(&part).into_iter().flatten();
+        let had: BTreeSet<Digest> = before
+            .filter(|image| seen.gone.contains(image))
+            .copied()
+            .collect();
+        let had = &had | &users;
+        if had.is_empty() && reason == MISSING {
             return Ok(None);
         }
         for image in &users {
@@ -149,15 +168,16 @@ impl Store {
                 self.unlink(&image_path(*image))?;
             }
             self.unlink(&part.path())?;
+            seen.gone.extend(&users);
         }
-        let named = |image: &Digest| match names.get(image).and_then(BTreeSet::first) {
+        let named = |image: &Digest| match seen.names.get(image).and_then(BTreeSet::first) {
             Some(name) => name.clone(),
             None => image.to_string(),
         };
         Ok(Some(Damage {
             path: path.unwrap_or_else(|| part.path()),
             reason,
-            images: users.iter().map(named).collect(),
+            images: had.iter().map(named).collect(),
             in_use,
         }))
     }
@@ -336,8 +356,9 @@ mod tests {
         staging.commit(diff_id).unwrap();
         let file = path.join("layers").join(diff_id.hex()).join("fs/file");
         let part = Part::Layer(diff_id);
-        let wrong = Wrong::from([(part, (None, "it was damaged".to_owned()))]);
-        let settle = || store.settle(part, &wrong, &Names::new()).unwrap();
+        let mut seen = Seen::default();
+        seen.wrong.insert(part, (None, "it was damaged".to_owned()));
+        let mut settle = || store.settle(part, &mut seen).unwrap();
 
         assert_eq!(settle(), None);
         std::fs::write(&file, "x").unwrap();
