@@ -89,7 +89,7 @@ fn a_published_port_leads_inside() {
                  network.publish.\"[::1]:8080\" = { to = 80 }\n\
                  network.publish.\"0.0.0.0:9000-9001\" = { to = 79 }\n\
                  network.publish.\"[::1]:8053\" = { to = 5353, protocol = \"udp\" }";
-    for caller in crate::support::callers(Some(&[Caller::Root, Caller::User])) {
+    for caller in crate::support::callers(Some(&[Caller::Root, Caller::User, Caller::UserWithIds])) {
         let live = server(lines).report().start(caller).unwrap();
         assert_eq!(ask("127.0.0.1:8080", b"one"), b"ONE");
         assert_eq!(ask("[::1]:8080", b"two"), b"TWO");
@@ -175,7 +175,7 @@ fn a_job_that_publishes_reads_the_end_of_a_terminal() {
     let test = Test::sh("cat; echo end")
         .with("network.mode = \"bridge\"")
         .with("network.publish.\"127.0.0.1:8080\".to = 80");
-    for caller in crate::support::callers(Some(&[Caller::Root, Caller::User])) {
+    for caller in crate::support::callers(Some(&[Caller::Root, Caller::User, Caller::UserWithIds])) {
         let terminal = openpty(None, None).unwrap();
         // A line, and Ctrl-D.
         File::from(terminal.master.try_clone().unwrap())
