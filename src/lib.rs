@@ -29,3 +29,6 @@ pub mod units;
 
 #[doc(hidden)]
 pub use cli::main;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub use net::resolver::fuzz;

@@ -434,6 +434,11 @@ fn code(file: &Path) -> String {
 /// The text without comments, without what stands in strings, and up to the tests at its end.
 fn without_tests(text: &str) -> String {
     let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    // What other tests use of them.
+    let text = text
+        .split("\n#[cfg(test)]\npub(crate) mod tests")
+        .next()
+        .unwrap_or_default();
     let mut out = String::new();
     let (mut rest, mut in_string) = (text, false);
     while let Some(c) = rest.chars().next() {

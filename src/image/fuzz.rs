@@ -81,9 +81,9 @@ pub fn layer(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     /// Every input of a corpus, and each of them cut short and with a byte changed.
-    fn replay(target: &str, check: fn(&[u8])) {
+    pub(crate) fn replay(target: &str, check: fn(&[u8])) {
         let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/").to_owned() + target;
         let mut count = 0;
         for entry in std::fs::read_dir(corpus).unwrap() {

@@ -386,3 +386,79 @@ fn bytes(attributes: &[DefaultNla]) -> Vec<u8> {
     attributes.emit(&mut bytes);
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::rules;
+    use crate::egress::{Around, Egress};
+
+    /// The sets of a job that lists something, in a network namespace of this thread's own; none for who may not make one.
+    fn sets() -> Option<Sets> {
+        if !nix::unistd::geteuid().is_root() || crate::net::nft::program().is_none() {
+            let required = std::env::var("RINGFENCE_TESTS").as_deref() == Ok("require");
+            assert!(!required, "only root makes network namespaces, and nft is needed");
+            eprintln!("skipped: only root makes network namespaces, and nft is needed");
+            return None;
+        }
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let rules = rules::text(&Egress::Listed(Vec::new()), &Around::default());
+        crate::net::nft::load(&rules).unwrap();
+        Some(Sets::new(open().unwrap()))
+    }
+
+    fn way(port: u16) -> Way {
+        Way {
+            protocol: Protocol::Tcp,
+            port: Some(port),
+        }
+    }
+
+    #[test]
+    fn what_is_put_in_again_has_all_of_its_time() {
+        let Some(mut sets) = sets() else { return };
+        let lifetime = Duration::from_millis(400);
+        let address = IpAddr::from([203, 0, 113, 9]);
+        // From a moment before it expires, by our clock and by the kernel's, to a moment after.
+        for late in -6..6i32 {
+            let began = Instant::now();
+            sets.fill(&[address], &[way(80)], lifetime).unwrap();
+            let expired = began + lifetime;
+            let moment = match late {
+                ..0 => expired - Duration::from_millis(late.unsigned_abs().into()),
+                _ => expired + Duration::from_millis(late.unsigned_abs().into()),
+            };
+            std::thread::sleep(moment.saturating_duration_since(Instant::now()));
+            sets.fill(&[address], &[way(80)], lifetime).unwrap();
+            std::thread::sleep(lifetime / 4);
+            let element = "ringfence ports4 { 203.0.113.9 . tcp . 80 }";
+            let asked = std::process::Command::new("nft")
+                .args(["get", "element", "inet"])
+                .args(element.split(' '))
+                .output()
+                .unwrap();
+            assert!(
+                asked.status.success(),
+                "{late} ms: {}",
+                String::from_utf8_lossy(&asked.stderr)
+            );
+        }
+    }
+
+    #[test]
+    fn as_much_as_an_answer_opens_is_put_in_again_and_again() {
+        let Some(mut sets) = sets() else { return };
+        let addresses: Vec<IpAddr> = (0..40).map(|last| IpAddr::from([203, 0, 113, last])).collect();
+        let ways: Vec<Way> = (1000..1100).map(way).collect();
+        for seconds in 1..4 {
+            sets.fill(&addresses, &ways, Duration::from_secs(100 * seconds))
+                .unwrap();
+        }
+        // One that the sets have no room for is refused before it is begun.
+        let many: Vec<Way> = (1..=u16::MAX).map(way).collect();
+        assert_eq!(
+            sets.fill(&addresses, &many, Duration::from_secs(1)),
+            Err(Errno::ENFILE)
+        );
+    }
+}

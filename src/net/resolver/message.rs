@@ -85,6 +85,12 @@ impl Query {
         matches!(self.question.qtype(), Rtype::A | Rtype::AAAA)
     }
 
+    /// The type of record that it asks for.
+    #[cfg(any(fuzzing, test))]
+    pub(super) fn kind(&self) -> Rtype {
+        self.question.qtype()
+    }
+
     /// What a server is asked: the question, and nothing else that the job has written.
     ///
     /// # Errors

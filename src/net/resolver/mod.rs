@@ -3,6 +3,8 @@
 //! Names that are not listed are asked of nobody, so that nothing leaves in a question. Where a name leads is opened to the
 //! job before the job is told.
 
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod message;
 mod serve;
 mod upstream;
