@@ -116,8 +116,8 @@ fn name(text: &str, name: &str) -> Result<String, HostsError> {
             && !label.starts_with('-')
             && !label.ends_with('-')
             && label
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     // A last label of digits alone would be a mistyped address, never a name (RFC 3696, section 2).
     let last_is_number = name
@@ -131,10 +131,12 @@ fn name(text: &str, name: &str) -> Result<String, HostsError> {
             "such as `index.example.org`, `*.example.org`, `192.0.2.7` or `10.0.0.0/8`",
         );
     }
-    let lower = text.to_ascii_lowercase();
-    match lower == text {
-        true => Ok(name.to_owned()),
-        false => wrong("has capital letters", format!("write `{lower}`")),
+    match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        false => Ok(name.to_owned()),
+        true => wrong(
+            "has capital letters",
+            format!("write `{}`", text.to_ascii_lowercase()),
+        ),
     }
 }
 

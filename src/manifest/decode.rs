@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::advice;
 use super::grammar::{self, Check, Wrong};
@@ -27,22 +27,22 @@ type Key<'i> = Spanned<DeString<'i>>;
 
 impl Decoder {
     /// A table with known keys.
-    pub(super) fn section(&mut self, section: &'static Section, table: &DeTable<'_>) -> Table {
-        let mut entries = Table::new();
+    pub(super) fn section(&mut self, section: &'static Section, table: DeTable<'_>) -> Table {
+        let mut entries = Table::with_capacity(table.len());
         for (key, value) in table {
             if self.problems.len() >= ENOUGH {
                 break;
             }
             match section.key(key.get_ref()) {
                 Some(known) => {
-                    entries.insert(known.name.to_owned(), self.node(&known.kind, key, value));
+                    entries.insert(known.name.to_owned(), self.node(&known.kind, &key, value));
                 }
-                None => self.problems.push(advice::unknown_key(section, key)),
+                None => self.problems.push(advice::unknown_key(section, &key)),
             }
         }
         self.one_kind(section, &entries);
         if let [a, b] = section.rivals
-            && let (Some(a_node), Some(b_node)) = (entries.get(*a), entries.get(*b))
+            && let (Some(a_node), Some(b_node)) = (entries.get(a), entries.get(b))
         {
             let message = format!("`{a}` and `{b}` contradict each other");
             self.problems.push(
@@ -63,7 +63,7 @@ impl Decoder {
         let mut written = section
             .kinds
             .iter()
-            .filter_map(|kind| Some((kind, entries.get(*kind)?)));
+            .filter_map(|kind| Some((kind, entries.get(kind)?)));
         if let (Some((first, first_node)), Some((second, second_node))) = (written.next(), written.next()) {
             let message = format!("`{first}` and `{second}` exclude each other");
             self.problems.push(
@@ -79,8 +79,8 @@ impl Decoder {
     }
 
     /// A table whose keys the user chooses.
-    pub(super) fn entries(&mut self, entries: &'static Entries, table: &DeTable<'_>) -> Table {
-        let mut found = Table::new();
+    pub(super) fn entries(&mut self, entries: &'static Entries, table: DeTable<'_>) -> Table {
+        let mut found = Table::with_capacity(table.len());
         for (key, value) in table {
             if self.problems.len() >= ENOUGH {
                 break;
@@ -96,31 +96,34 @@ impl Decoder {
                 };
                 self.problem(wrong.code, key.span(), message, wrong.right);
             }
-            found.insert(key.get_ref().to_string(), self.node(&entries.value, key, value));
+            found.insert(key.get_ref().to_string(), self.node(&entries.value, &key, value));
         }
         found
     }
 
-    fn node(&mut self, kind: &'static Kind, key: &Key<'_>, value: &Spanned<DeValue<'_>>) -> Node {
+    fn node(&mut self, kind: &'static Kind, key: &Key<'_>, value: Spanned<DeValue<'_>>) -> Node {
         Node {
             key: key.span(),
             span: value.span(),
+            whole: !value.get_ref().is_table(),
             value: self.value(kind, key.get_ref(), value),
-            whole: !matches!(value.get_ref(), DeValue::Table(_)),
         }
     }
 
-    fn value(&mut self, kind: &'static Kind, key: &str, value: &Spanned<DeValue<'_>>) -> Value {
+    /// Takes the value apart: what is read of it is in the room of what it leaves.
+    fn value(&mut self, kind: &'static Kind, key: &str, value: Spanned<DeValue<'_>>) -> Value {
         let span = value.span();
         match (kind, value.get_ref()) {
             (Kind::Either(kinds), found) => {
                 let fitting = kinds.iter().find(|kind| fits(kind, found));
                 match fitting.or_else(|| kinds.iter().find(|kind| almost(kind, found))) {
                     Some(kind) => self.value(kind, key, value),
-                    None => self.wrong_type(kind, key, value),
+                    None => self.wrong_type(kind, key, &value),
                 }
             }
-            (Kind::Short(_, _, section), DeValue::Table(table)) => Value::Table(self.section(section, table)),
+            (Kind::Short(_, _, section), DeValue::Table(_)) => {
+                Value::Table(self.section(section, table_of(value)))
+            }
             (Kind::Short(name, bare, _), _)
                 if fits(bare, value.get_ref()) || almost(bare, value.get_ref()) =>
             {
@@ -156,7 +159,7 @@ impl Decoder {
                     ),
                 }
             }
-            (Kind::Cpus, DeValue::Float(_) | DeValue::Integer(_)) => self.cpus(key, value),
+            (Kind::Cpus, DeValue::Float(_) | DeValue::Integer(_)) => self.cpus(key, &value),
             (Kind::Quantity(unit), DeValue::String(text)) => self.quantity(*unit, text, span),
             // A bare number: the readings that it could have had.
             (Kind::Quantity(unit), DeValue::Integer(number)) => self.quantity(*unit, number.as_str(), span),
@@ -174,9 +177,9 @@ impl Decoder {
             },
             (Kind::Text(check), DeValue::String(text)) => self.text(*check, text, span),
             (Kind::Template(check), DeValue::String(text)) => self.template(*check, text, span),
-            (Kind::List(item), DeValue::Array(items)) => Value::List(
-                items
-                    .iter()
+            (Kind::List(item), DeValue::Array(_)) => Value::List(
+                array_of(value)
+                    .into_iter()
                     .map(|each| Node {
                         key: each.span(),
                         span: each.span(),
@@ -195,10 +198,12 @@ impl Decoder {
                     let message = format!("`{key}` says nothing");
                     self.problem(codes::MISSING_KEY, span, message, help);
                 }
-                Value::Table(self.section(section, table))
+                Value::Table(self.section(section, table_of(value)))
             }
-            (Kind::Entries(entries), DeValue::Table(table)) => Value::Table(self.entries(entries, table)),
-            _ => self.wrong_type(kind, key, value),
+            (Kind::Entries(entries), DeValue::Table(_)) => {
+                Value::Table(self.entries(entries, table_of(value)))
+            }
+            _ => self.wrong_type(kind, key, &value),
         }
     }
 
@@ -328,6 +333,22 @@ impl Decoder {
     ) -> Value {
         self.problems.push(Problem::new(code, Some(span), message, help));
         Value::Bad
+    }
+}
+
+/// The entries of a table; none of anything else.
+fn table_of(value: Spanned<DeValue<'_>>) -> DeTable<'_> {
+    match value.into_inner() {
+        DeValue::Table(table) => table,
+        _ => DeTable::new(),
+    }
+}
+
+/// The items of an array; none of anything else.
+fn array_of(value: Spanned<DeValue<'_>>) -> DeArray<'_> {
+    match value.into_inner() {
+        DeValue::Array(items) => items,
+        _ => DeArray::new(),
     }
 }
 

@@ -53,8 +53,8 @@ impl Matrix {
                 .collect(),
         };
         for job in matrix.jobs.iter().flatten() {
-            if let Some(name) = job.value.as_text().filter(|name| !jobs.contains_key(*name)) {
-                let near = super::nearest::nearest(name, jobs.keys().map(String::as_str));
+            if let Some(name) = job.value.as_text().filter(|name| !jobs.contains_key(name)) {
+                let near = super::nearest::nearest(name, jobs.keys());
                 let help = near
                     .map(|near| format!("did you mean \"{near}\"?"))
                     .unwrap_or_default();
@@ -103,7 +103,9 @@ impl Manifest {
                     let parts = varied.map(|node| format!("+{}", file_name(&node.value)));
                     let mut table = written.clone();
                     for (key, value) in [("image", image), ("profile", profile)] {
-                        table.extend(value.map(|node| (key.to_owned(), node.clone())));
+                        if let Some(node) = value {
+                            table.insert(key.to_owned(), node.clone());
+                        }
                     }
                     let node = Node {
                         value: Value::Table(table),

@@ -20,6 +20,7 @@ pub(crate) mod paths;
 pub(crate) mod schema;
 pub(crate) mod sections;
 mod syntax;
+mod table;
 pub(crate) mod template;
 pub(crate) mod value;
 
@@ -100,8 +101,9 @@ pub(crate) fn parse_recoverable(text: &str) -> (Option<Manifest>, Vec<Problem>) 
         variables: variable_names(&root),
         problems: Vec::new(),
     };
-    let mut tables = decoder.section(&sections::ROOT, &root);
-    if readable && !root.contains_key("schema") {
+    let says_schema = root.contains_key("schema");
+    let mut tables = decoder.section(&sections::ROOT, root);
+    if readable && !says_schema {
         let help = "write `schema = 1` as the first line";
         let problem = Problem::new(
             codes::SCHEMA,
@@ -134,7 +136,7 @@ pub(crate) fn parse_recoverable(text: &str) -> (Option<Manifest>, Vec<Problem>) 
     decoder.problems.extend(syntax);
     let mut entries = |name: &str| match tables.remove(name).map(|node| node.value) {
         Some(Value::Table(table)) => table,
-        _ => Table::new(),
+        _ => Table::default(),
     };
     let jobs = entries("job");
     let manifest = Manifest {
@@ -199,12 +201,12 @@ fn variables(table: Table, problems: &mut Vec<Problem>) -> BTreeMap<String, Decl
 impl Manifest {
     /// The names of its jobs, sorted.
     pub fn jobs(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.jobs.keys().map(String::as_str)
+        self.jobs.keys()
     }
 
     /// The names of its profiles, sorted; the built-in ones are not among them.
     pub fn profiles(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.profiles.keys().map(String::as_str)
+        self.profiles.keys()
     }
 
     /// What it declares under `[variables]`, by name.

@@ -1,13 +1,10 @@
 //! A manifest after decoding: values whose types were checked, each with its place.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
+pub(crate) use super::table::Table;
 use super::template::Template;
 use crate::units::{Bytes, MilliCpus, Millis};
-
-/// The entries of a table.
-pub(crate) type Table = BTreeMap<String, Node>;
 
 /// A value and its places.
 #[derive(Clone, Debug, PartialEq)]

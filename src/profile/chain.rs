@@ -19,9 +19,9 @@ pub(super) fn built_in(profile: BuiltIn) -> &'static Table {
     static PARSED: [OnceLock<Manifest>; 3] = [const { OnceLock::new() }; 3];
     let manifest = PARSED[profile as usize]
         .get_or_init(|| manifest::parse(profile.text()).expect("the built-in profiles are tested"));
-    manifest.profiles[profile.name()]
-        .value
-        .as_table()
+    let written = manifest.profiles.get(profile.name());
+    written
+        .and_then(|node| node.value.as_table())
         .expect("a profile is a table")
 }
 

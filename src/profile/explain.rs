@@ -171,7 +171,7 @@ fn is_there(leaves: &Leaves<'_>, path: &Vec<&str>) -> bool {
 
 /// The values that one table writes.
 fn written_in<'m>(table: &'m Table, path: &mut Vec<&'m str>, found: &mut BTreeMap<Vec<&'m str>, &'m Node>) {
-    for (key, node) in table {
+    for (key, node) in table.iter() {
         path.push(key);
         match &node.value {
             Value::Table(table) if !table.is_empty() => written_in(table, path, found),
@@ -188,10 +188,10 @@ fn written_in<'m>(table: &'m Table, path: &mut Vec<&'m str>, found: &mut BTreeMa
 fn remover(table: &Table, path: &[&str]) -> Option<Range<usize>> {
     let (mut table, mut kind, mut nearest) = (table, Some(sections::job_kind()), None);
     for key in path {
-        let Some(node) = table.get(*key) else {
+        let Some(node) = table.get(key) else {
             let section = kind.and_then(Kind::section);
             let beside = section.map(|section| section.kinds.iter().chain(section.rivals));
-            let culprit = beside.into_iter().flatten().find_map(|name| table.get(*name));
+            let culprit = beside.into_iter().flatten().find_map(|name| table.get(name));
             return culprit.map(|node| node.span.clone()).or(nearest);
         };
         nearest = Some(node.span.clone());

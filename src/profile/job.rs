@@ -112,7 +112,7 @@ pub(super) fn read(
             .map(|(name, node)| {
                 let table = format!("job.{}", names.job);
                 (
-                    name.clone(),
+                    name.to_owned(),
                     Origin::Manifest {
                         table,
                         span: node.span.clone(),

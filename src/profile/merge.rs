@@ -98,15 +98,15 @@ enum Shape {
 fn lay<'m>(under: &mut MergedTable<'m>, over: &'m Table, shape: Shape, at: (Place<'m>, usize)) {
     let (place, depth) = at;
     if let Shape::Section(section) = shape
-        && section.rivals.iter().any(|rival| over.contains_key(*rival))
+        && section.rivals.iter().any(|rival| over.contains_key(rival))
     {
         section.rivals.iter().for_each(|rival| {
-            if !over.contains_key(*rival) {
+            if !over.contains_key(rival) {
                 under.remove(rival);
             }
         });
     }
-    for (key, node) in over {
+    for (key, node) in over.iter() {
         let kind = match shape {
             Shape::Section(section) => section.key(key).map(|key| &key.kind),
             Shape::Entries(kind) => Some(kind),
@@ -114,11 +114,11 @@ fn lay<'m>(under: &mut MergedTable<'m>, over: &'m Table, shape: Shape, at: (Plac
         let inner = kind.and_then(table_shape);
         match (&node.value, inner) {
             (Value::Bool(false), _) if kind.is_some_and(removable) => {
-                under.remove(key.as_str());
+                under.remove(key);
             }
             (Value::Table(table), Some(inner)) => {
                 let parent = under
-                    .remove(key.as_str())
+                    .remove(key)
                     .filter(|parent| !node.whole && !another_kind(inner, parent, table));
                 let mut entries =
                     parent.map_or_else(MergedTable::new, |parent| Rc::unwrap_or_clone(parent).table);
