@@ -85,6 +85,13 @@ impl Running {
         let agent = Agent::start(namespaces, &acts);
         let agent = agent.map_err(|cause| LaunchError::setup("in the job's network", cause))?;
         let by_pasta = steps.iter().position(|step| *step == NetworkStep::Pasta);
+        if let Some(joined) = steps
+            .iter()
+            .position(|step| matches!(step, NetworkStep::Join { .. }))
+        {
+            let finished = self.reach.finish_bridge();
+            finished.map_err(|cause| failed(joined, cause))?;
+        }
         if let (Some(interface), Some(by_pasta)) = (self.reach.interface, by_pasta) {
             let pasta = Pasta::start(&agent, &interface);
             self.reach.pasta = Some(pasta.map_err(|cause| failed(by_pasta, cause))?);
@@ -141,12 +148,6 @@ impl Running {
                     tap: None,
                     ipv6: if ipv6 { Ipv6::On } else { Ipv6::Off },
                 });
-                if let Some(Dropping { chain, .. }) = &member.dropping {
-                    reach.notices.push(format!(
-                        "another firewall, chain {chain}, drops what this host forwards, the job's packets too; `ringfence \
-                         doctor` says how to let them pass"
-                    ));
-                }
                 reach.member = Some(member);
             }
             NetworkStep::Port { alone } => {
@@ -202,6 +203,21 @@ impl Running {
 }
 
 impl Reach {
+    /// Finishes the bridge, and says what the user should know of it.
+    fn finish_bridge(&mut self) -> Result<(), String> {
+        let Some(member) = &mut self.member else {
+            return Ok(());
+        };
+        member.finish()?;
+        if let Some(Dropping { chain, .. }) = &member.dropping {
+            self.notices.push(format!(
+                "another firewall, chain {chain}, drops what this host forwards, the job's packets too; `ringfence \
+                 doctor` says how to let them pass"
+            ));
+        }
+        Ok(())
+    }
+
     /// Readable when there is something to [`Self::heed`].
     pub(super) fn watched(&self) -> Vec<BorrowedFd<'_>> {
         let question = self

@@ -6,7 +6,7 @@
 //! have left.
 
 use std::collections::BTreeSet;
-use std::fs::{self, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -23,6 +23,7 @@ use super::link::{self, Link};
 use super::locks::{is_held, lock_file};
 use super::member::{Member, port_name};
 use super::netlink::Netlink;
+use super::nft::Loading;
 use super::pool::Pool;
 use super::ruleset::{self, Dropping, Ruleset};
 use super::subnet::{GATEWAY, Subnet};
@@ -51,6 +52,25 @@ pub(crate) enum Kept {
     Stays,
     /// It is removed like any other.
     Goes,
+}
+
+/// A bridge that is made, down until its rules are loaded.
+#[derive(Debug)]
+pub(super) struct Making {
+    rules: Loading,
+    forwarding: Needed,
+    /// The lock of all networks: others wait for the bridge.
+    _all: File,
+}
+
+/// A bridge that a job has joined.
+struct Joined {
+    link: Link,
+    subnet: Subnet,
+    /// Another firewall that drops what the host forwards.
+    dropping: Option<Dropping>,
+    /// What is to be loaded yet, without the lock.
+    rules: Option<(Loading, Needed)>,
 }
 
 /// Where the networks of one folder of run state are kept.
@@ -112,7 +132,12 @@ impl Networks {
             Some(link) => self.look_at_rules(&mut netlink, &link, alone),
             None => self.make(&mut netlink, &bridge, alone),
         };
-        let (link, subnet, dropping) = match joined {
+        let Joined {
+            link,
+            subnet,
+            dropping,
+            rules,
+        } = match joined {
             Ok(joined) => joined,
             Err(cause) => {
                 // Nobody else is on a bridge that was not there.
@@ -135,7 +160,34 @@ impl Networks {
             alias: format!("ringfence: job {job}"),
             jobs_lock: jobs,
             dropping,
+            making: rules.map(|(rules, forwarding)| Making {
+                rules,
+                forwarding,
+                _all: all,
+            }),
         })
+    }
+
+    /// Brings a bridge up whose rules are loaded; another firewall that drops what the host forwards.
+    ///
+    /// # Errors
+    /// Which object could not be made, and why.
+    pub(super) fn finish(&self, bridge: &Link, making: Making) -> Result<Option<Dropping>, String> {
+        let Making {
+            rules,
+            forwarding,
+            _all,
+        } = making;
+        // Nothing is forwarded before the rules say what.
+        rules.finish()?;
+        forwarding
+            .turn_on(&self.forwarding())
+            .map_err(|error| error.to_string())?;
+        let dropping = self.remember_rules(&bridge.name)?;
+        let mut netlink = Netlink::open().map_err(words)?;
+        link::up(&mut netlink, &bridge.name)
+            .map_err(|errno| format!("bridge {}: {}", bridge.name, words(errno)))?;
+        Ok(dropping)
     }
 
     /// The folder of a network.
@@ -244,7 +296,8 @@ impl Networks {
         self.remove_unused(bridge, Kept::Goes)
     }
 
-    /// Makes a bridge, with everything that belongs to it. What a dead run has left of one is removed first.
+    /// Makes a bridge, with everything that belongs to it but its rules, whose loading has begun. What a dead run has left of one
+    /// is removed first.
     fn make(&self, netlink: &mut Netlink, bridge: &str, alone: bool) -> Result<Joined, String> {
         delete(netlink, bridge)?;
         let of = |errno: Errno| format!("bridge {bridge}: {}", words(errno));
@@ -252,7 +305,10 @@ impl Networks {
         let ways = Ways::look(netlink)?;
         let subnet = self.free_subnet(bridge, &ways.ipv4)?;
         let forwarding = self.needed(&ways)?;
-        let table = host_rules::table(bridge, subnet, alone, &forwarding.only_ours());
+        let mut table = host_rules::table(bridge, subnet, alone, &forwarding.only_ours());
+        if ruleset::look(bridge).map_err(words)?.table.is_some() {
+            table.insert_str(0, &host_rules::no_table(bridge));
+        }
         let rules = nft::start(nft::program().ok_or(nft::MISSING)?, &table)?;
         link::make_bridge(netlink, bridge, ways.mtu(), subnet.mac(GATEWAY)).map_err(of)?;
         let link = link::find(netlink, bridge)
@@ -267,12 +323,12 @@ impl Networks {
                 route::add_address(netlink, link.index, address, length).map_err(of)?;
             }
         }
-        // Nothing is forwarded before the rules say what.
-        rules.finish()?;
-        forwarding.turn_on(&self.forwarding()).map_err(setting)?;
-        let dropping = self.remember_rules(bridge)?;
-        link::up(netlink, bridge).map_err(of)?;
-        Ok((link, subnet, dropping))
+        Ok(Joined {
+            link,
+            subnet,
+            dropping: None,
+            rules: Some((rules, forwarding)),
+        })
     }
 
     /// Looks at the rules of a bridge that is there, and loads them anew where somebody has thrown them away or changed them.
@@ -286,13 +342,19 @@ impl Networks {
         let known = fs::read_to_string(self.folder_of(bridge).join(RULES)).unwrap_or_default();
         if seen.is_none_or(|seen| seen != known) {
             let forwarding = self.needed(&Ways::look(netlink)?)?;
-            nft::load(&host_rules::table(bridge, subnet, alone, &forwarding.only_ours()))?;
+            let table = host_rules::table(bridge, subnet, alone, &forwarding.only_ours());
+            nft::load(&(host_rules::no_table(bridge) + &table))?;
             forwarding
                 .turn_on(&self.forwarding())
                 .map_err(|error| error.to_string())?;
             dropping = self.remember_rules(bridge)?;
         }
-        Ok((link.clone(), subnet, dropping))
+        Ok(Joined {
+            link: link.clone(),
+            subnet,
+            dropping,
+            rules: None,
+        })
     }
 
     /// Writes down what the rules of a bridge are, so that a change is seen.
@@ -370,9 +432,6 @@ fn clear(folder: &Path) -> Result<(), String> {
     }
     Ok(())
 }
-
-/// A bridge that is there, its addresses, and another firewall that drops what the host forwards.
-type Joined = (Link, Subnet, Option<Dropping>);
 
 /// The ways of a host.
 struct Ways {

@@ -20,6 +20,7 @@ struct Change {
 }
 
 /// What a new bridge needs of the host.
+#[derive(Debug)]
 pub(super) struct Needed {
     settings: Vec<(String, &'static str)>,
     turned: Turned,

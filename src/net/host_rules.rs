@@ -28,9 +28,7 @@ pub(super) fn table(bridge: &str, subnet: Subnet, alone: bool, only_ours: &[&str
     let refuse = "reject with icmpx admin-prohibited";
     let gateway = subnet.v4(GATEWAY);
     format!(
-        "table inet {bridge}
-delete table inet {bridge}
-table inet {bridge} {{
+        "table inet {bridge} {{
   comment \"ringfence: jobs on {subnet} and {v6}, host {gateway}\"
   chain forward {{
     type filter hook forward priority filter; policy accept;
@@ -58,7 +56,9 @@ table inet {bridge} {{
     )
 }
 
-/// The end of the table of `bridge`, if there is one.
+/// The end of the table of `bridge`, if there is one. nft waits for the kernel's next grace period then, ten milliseconds on a host
+/// that has nothing to do: it closes its socket, which waits until nobody can see the old table any more
+/// (nft_rcv_nl_event of net/netfilter/nf_tables_api.c).
 pub(super) fn no_table(bridge: &str) -> String {
     format!("table inet {bridge}\ndelete table inet {bridge}\n")
 }

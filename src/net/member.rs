@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 
 use super::agent::INTERFACE;
-use super::bridge::{Networks, delete};
+use super::bridge::{Making, Networks, delete};
 use super::host_rules::PREFIX;
 use super::lease::{self, Entry, Lease};
 use super::link::{self, Link, Peer};
@@ -28,6 +28,8 @@ pub(crate) struct Member {
     pub(super) jobs_lock: File,
     /// Another firewall that drops the job's packets.
     pub(crate) dropping: Option<Dropping>,
+    /// The bridge is this job's to finish.
+    pub(super) making: Option<Making>,
 }
 
 impl Member {
@@ -60,6 +62,18 @@ impl Member {
             none.map_err(|error| error.to_string())?;
         }
         link::open_port(&mut netlink, &self.port, alone, &self.alias).map_err(of)
+    }
+
+    /// Waits until the bridge has its rules, where this job makes it, and brings it up. nft(8) takes as long as all the rest, so
+    /// that is done meanwhile.
+    ///
+    /// # Errors
+    /// Which object could not be made, and why.
+    pub(crate) fn finish(&mut self) -> Result<(), String> {
+        if let Some(making) = self.making.take() {
+            self.dropping = self.networks.finish(&self.bridge, making)?;
+        }
+        Ok(())
     }
 
     /// The network's addresses.

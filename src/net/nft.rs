@@ -31,6 +31,7 @@ pub(super) fn run(program: &'static Path, text: &str) -> Result<(), String> {
 }
 
 /// A transaction under way; one that is dropped is waited for.
+#[derive(Debug)]
 pub(super) struct Loading {
     program: &'static Path,
     child: Option<Child>,
