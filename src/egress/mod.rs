@@ -68,7 +68,7 @@ pub(crate) struct Around {
 
 /// Closed to every job, unless an entry lists a part of it: where clouds tell a machine its secrets, what is local to a
 /// link, and everybody at once.
-const CLOSED: [IpNet; 11] = [
+pub(crate) const CLOSED: [IpNet; 11] = [
     four([169, 254, 0, 0], 16),
     four([224, 0, 0, 0], 3),
     // The metadata services that are not at 169.254.169.254: Alibaba Cloud, Azure, Oracle Cloud; Amazon, Google and Oracle

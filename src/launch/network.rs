@@ -89,7 +89,8 @@ impl Running {
             .iter()
             .position(|step| matches!(step, NetworkStep::Join { .. }))
         {
-            let finished = self.reach.finish_bridge();
+            let egress = self.prepared.plan.egress();
+            let finished = self.reach.finish_bridge(egress.as_ref());
             finished.map_err(|cause| failed(joined, cause))?;
         }
         if let (Some(interface), Some(by_pasta)) = (self.reach.interface, by_pasta) {
@@ -204,11 +205,14 @@ impl Running {
 
 impl Reach {
     /// Finishes the bridge, and says what the user should know of it.
-    fn finish_bridge(&mut self) -> Result<(), String> {
+    fn finish_bridge(&mut self, egress: Option<&Egress>) -> Result<(), String> {
         let Some(member) = &mut self.member else {
             return Ok(());
         };
         member.finish()?;
+        if let Some(Egress::Listed(listed)) = egress {
+            member.open(listed, &self.around.closed)?;
+        }
         if let Some(Dropping { chain, .. }) = &member.dropping {
             self.notices.push(format!(
                 "another firewall, chain {chain}, drops what this host forwards, the job's packets too; `ringfence \

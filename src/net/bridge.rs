@@ -28,7 +28,7 @@ use super::pool::Pool;
 use super::ruleset::{self, Dropping, Ruleset};
 use super::subnet::{GATEWAY, Subnet};
 use super::words;
-use super::{around, forwarding, host_rules, nft, route, sysctl};
+use super::{around, forwarding, host_rules, listed, nft, route, sysctl};
 use crate::egress::Around;
 
 /// The largest packet of a network whose host has no way out.
@@ -132,6 +132,11 @@ impl Networks {
             Some(link) => self.look_at_rules(&mut netlink, &link, alone),
             None => self.make(&mut netlink, &bridge, alone),
         };
+        // The job that had this number before may have been killed.
+        let joined = joined.and_then(|joined| match joined.rules {
+            Some(_) => Ok(joined),
+            None => listed::close(&folder, lease.number).map(|()| joined),
+        });
         let Joined {
             link,
             subnet,

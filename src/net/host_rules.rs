@@ -5,6 +5,7 @@
 //! networks, or be reached without having asked. An `accept` here does not overrule another firewall's refusal: every table
 //! of a hook is asked.
 
+use super::listed;
 use super::subnet::{GATEWAY, LENGTH_V6, Subnet};
 
 /// What the names of all our bridges begin with.
@@ -25,11 +26,14 @@ pub(super) fn table(bridge: &str, subnet: Subnet, alone: bool, only_ours: &[&str
         true => String::new(),
         false => format!("    iifname \"{bridge}\" oifname \"{bridge}\" accept\n"),
     };
+    let [listed, listed_v6] = listed::RULES;
     let refuse = "reject with icmpx admin-prohibited";
     let gateway = subnet.v4(GATEWAY);
     format!(
         "table inet {bridge} {{
   comment \"ringfence: jobs on {subnet} and {v6}, host {gateway}\"
+  set listed4 {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval; }}
+  set listed6 {{ type ipv6_addr . ipv6_addr . inet_proto . inet_service; flags interval; }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
 {among}    oifname \"{bridge}\" ct state established,related accept
@@ -38,12 +42,18 @@ pub(super) fn table(bridge: &str, subnet: Subnet, alone: bool, only_ours: &[&str
     meta nfproto ipv4 ip saddr != {subnet} drop
     meta nfproto ipv6 ip6 saddr != {v6} drop
     oifname \"{PREFIX}*\" {refuse}
+    {listed}
+    {listed_v6}
+    ip daddr 169.254.0.0/16 {refuse}
+    ip6 daddr {{ fe80::/10, fd00:ec2::254 }} {refuse}
   }}
   chain input {{
     type filter hook input priority filter; policy accept;
     iifname != \"{bridge}\" return
     ct state established,related accept
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+    {listed}
+    {listed_v6}
     {refuse}
   }}
   chain postrouting {{

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use ipnet::IpNet;
 use nix::errno::Errno;
 
 use super::agent::INTERFACE;
@@ -13,7 +14,8 @@ use super::link::{self, Link, Peer};
 use super::netlink::Netlink;
 use super::ruleset::Dropping;
 use super::subnet::{Number, Subnet};
-use super::{neighbour, route, sysctl, words};
+use super::{listed, neighbour, route, sysctl, words};
+use crate::egress::Allowed;
 
 /// A job's membership of a network: a number there, and a bridge that stays while this lives.
 #[derive(Debug)]
@@ -76,6 +78,18 @@ impl Member {
         Ok(())
     }
 
+    /// Opens on the host's side what the job lists of what is closed there to every job, `closed` here among it.
+    ///
+    /// # Errors
+    /// nft's words, or those of the file that remembers what to close again.
+    pub(crate) fn open(&self, listed: &[Allowed], closed: &[IpNet]) -> Result<(), String> {
+        let addresses = self.subnet.addresses(self.lease.number);
+        let addresses = addresses.map(|(address, _)| address);
+        let bridge = &self.bridge.name;
+        let folder = self.networks.folder_of(bridge);
+        listed::open((&folder, bridge), (self.lease.number, &addresses), listed, closed)
+    }
+
     /// The network's addresses.
     pub(crate) fn subnet(&self) -> Subnet {
         self.subnet
@@ -102,6 +116,8 @@ impl Member {
     /// What could not be removed; a sweep finds it later.
     pub(crate) fn leave(self) -> Result<(), String> {
         delete(&mut Netlink::open().map_err(words)?, &self.port)?;
+        let folder = self.networks.folder_of(&self.bridge.name);
+        listed::close(&folder, self.lease.number)?;
         self.lease.empty().map_err(|error| error.to_string())?;
         drop(self.jobs_lock);
         self.networks.keep(&self.bridge.name)

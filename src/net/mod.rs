@@ -14,6 +14,7 @@ pub(crate) mod gained;
 mod host_rules;
 mod lease;
 mod link;
+mod listed;
 mod locks;
 pub(crate) mod lookups;
 pub(crate) mod member;

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::each;
 use crate::names::{tries, without_dnsmasq, world};
 use crate::support::{Caller, skip};
-use crate::world::{HOST, output, serve};
+use crate::world::{HOST, HOST_V6, output, serve};
 
 const ALL: [Caller; 3] = [Caller::Root, Caller::User, Caller::UserWithIds];
 
@@ -100,6 +100,42 @@ fn names_lead_to_nothing_private_unless_it_is_listed() {
             "{}",
             ran.stdout
         );
+    });
+    world.settle("jobs that ended");
+}
+
+#[test]
+fn what_is_closed_to_every_job_is_open_to_one_that_lists_it() {
+    if let Some(reason) = without_dnsmasq() {
+        skip!("{reason}");
+    }
+    let (world, _names) = world(&[]);
+    serve(80);
+    serve(8000);
+    let places: Vec<String> = ["169.254.169.254", HOST, HOST_V6]
+        .into_iter()
+        .flat_map(|host| [80, 8000].map(|port| format!("{host} {port}")))
+        .collect();
+    let script: String = places.iter().map(|place| format!("try {place}; ")).collect();
+    let said = |reached: &dyn Fn(&str) -> bool| -> String {
+        let line = |place: &String| format!("{place} {}\n", i32::from(!reached(place)));
+        places.iter().map(line).collect()
+    };
+    let listed = tries(&script)
+        .with("network.allow.\"169.254.169.254\" = { ports = [80] }")
+        .with(&format!(
+            "network.allow.\"{HOST}\" = {{ ports = [80], protocol = \"tcp\" }}"
+        ))
+        .with(&format!("network.allow.\"{HOST_V6}\" = {{}}"));
+    each(&ALL, &listed, |ran| {
+        let wanted = said(&|place| place.ends_with(" 80") || place.starts_with(HOST_V6));
+        assert_eq!(ran.stdout, wanted, "{:?}: {}", ran.caller, ran.stderr);
+    });
+    let all = tries(&script)
+        .with("network.allow.\"0.0.0.0/0\" = {}")
+        .with("network.allow.\"::/0\" = {}");
+    each(&ALL, &all, |ran| {
+        assert_eq!(ran.stdout, said(&|_| false), "{:?}: {}", ran.caller, ran.stderr);
     });
     world.settle("jobs that ended");
 }

@@ -3,6 +3,7 @@
 use crate::each;
 use crate::names::{script, tries, without_dnsmasq, world};
 use crate::support::{self, Caller, Ran, Test, skip};
+use crate::world::{HOST, serve};
 
 /// Runs a job that tries these places and is recorded, with these last lines of its manifest; what is printed of it.
 #[track_caller]
@@ -67,14 +68,17 @@ fn what_is_printed_is_pasted_and_the_next_run_reaches_the_same() {
     let common = "try index.example.org 80; try alias.example.org 8000; try 203.0.113.10 8000";
     // A name that is not listed is asked of nobody, so where it leads is known only after it is.
     let open = format!("{common}; try private.example.org 80");
+    // What is closed to every job is refused on an open network too.
+    let closed = format!("{common}; try 169.254.169.254 80; try {HOST} 80");
+    serve(80);
     for caller in support::callers(Some(&[Caller::Root, Caller::User])) {
-        for (closed, places) in [("", open.as_str()), ("network.allow = {}", common)] {
+        for (allow, places) in [("", open.as_str()), ("network.allow = {}", closed.as_str())] {
             let reached: String = places
                 .split("; ")
                 .map(|place| format!("{} 0\n", place.trim_start_matches("try ")))
                 .collect();
-            let (first, needed) = record(caller, places, closed);
-            assert_eq!(first.stdout == reached, closed.is_empty(), "{}", first.stdout);
+            let (first, needed) = record(caller, places, allow);
+            assert_eq!(first.stdout == reached, allow.is_empty(), "{}", first.stdout);
             let (second, reached_by) = record(caller, places, &needed);
             assert_eq!(
                 second.stdout, reached,
