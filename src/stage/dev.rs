@@ -8,9 +8,8 @@ use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::unistd::symlinkat;
 
 use super::place::{Kind, Places};
-use super::root::{directory, memory};
+use super::root::directory;
 use crate::sys::mount::{Attributes, move_mount, new_mount, open_tree};
-use crate::units::Bytes;
 
 /// Name, major and minor number (Documentation/admin-guide/devices.txt).
 const DEVICES: [(&str, u64, u64); 6] = [
@@ -55,19 +54,15 @@ pub(super) fn is_device(node: &OwnedFd, major: u64, minor: u64) -> Result<(), Er
     }
 }
 
-/// Builds `/dev` at its place.
+/// Builds `/dev` at its place, in the folder `dev`.
 pub(super) fn mount(
     places: &Places,
     at: &str,
+    dev: OwnedFd,
     devices: Vec<(&'static str, OwnedFd)>,
     tty_group: bool,
 ) -> Result<(), Errno> {
     let target = places.mount_point(at, Kind::Directory, true)?;
-    let dev = memory(
-        Some(Bytes(64 << 10)),
-        0o755,
-        Attributes::NO_SUID.and(Attributes::NO_EXEC),
-    )?;
     move_mount(dev.as_fd(), target.as_fd())?;
     for (name, node) in devices {
         let make = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;

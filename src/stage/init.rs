@@ -197,7 +197,14 @@ fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
             let detached = &mut progress.detached;
             let trees = &mut progress.child.trees;
             let layer_file = progress.child.layer_file.take();
-            let entered = root::enter(kind, progress.child.plan, trees, layer_file, detached)?;
+            let entered = root::enter(
+                kind,
+                progress.child.plan,
+                trees,
+                layer_file,
+                &bound.files,
+                detached,
+            )?;
             progress.layers.extend(entered.layer);
             progress.places = Some(entered.places);
             Ok(())
@@ -220,7 +227,7 @@ fn act(step: &InitStep, progress: &mut Progress<'_>) -> Result<(), Errno> {
         }
         InitStep::Mask(paths) => {
             let places = progress.places.as_ref().ok_or(Errno::ENOTDIR)?;
-            mounts::mask(places, paths)
+            mounts::mask(places, paths, &mut progress.detached)
         }
         InitStep::ReadOnly(paths) => {
             let places = progress.places.as_ref().ok_or(Errno::ENOTDIR)?;

@@ -15,6 +15,7 @@ pub(crate) mod probe;
 mod reaper;
 pub(crate) mod rlimits;
 pub(crate) mod root;
+mod scaffold;
 mod second_look;
 mod verify;
 mod workload;

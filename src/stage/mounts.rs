@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
-use nix::unistd::{UnlinkatFlags, chdir, fchdir, symlinkat, unlinkat};
+use nix::unistd::{chdir, fchdir, symlinkat};
 
 use super::init::from_io;
 use super::place::{Kind, Places};
@@ -32,7 +32,11 @@ pub(super) fn mount(
     match what {
         Mounted::Proc => system(places, at, detached.proc.take())?,
         Mounted::Sysfs => system(places, at, detached.sysfs.take())?,
-        Mounted::Dev => dev::mount(places, at, std::mem::take(&mut detached.devices), bound.setgroups)?,
+        Mounted::Dev => {
+            let empty = detached.made.dev.take().ok_or(Errno::EBADF)?;
+            let devices = std::mem::take(&mut detached.devices);
+            dev::mount(places, at, empty, devices, bound.setgroups)?;
+        }
         Mounted::Tmpfs { size, mode, exec } => {
             let attributes = if *exec {
                 PLAIN
@@ -63,8 +67,9 @@ pub(super) fn mount(
             }
         }
         Mounted::File { .. } => {
-            let text = bound.files.get(at).map_or("", String::as_str);
-            file(places, at, text.as_bytes())?;
+            let file = detached.made.files.remove(at).ok_or(Errno::EBADF)?;
+            let target = places.mount_point(at, Kind::File, false)?;
+            move_mount(file.as_fd(), target.as_fd())?;
         }
         Mounted::Link { target } => {
             let (parent, name) = at.rsplit_once('/').ok_or(Errno::EINVAL)?;
@@ -117,26 +122,6 @@ fn copy(places: &Places, at: &str, source: Vec<OwnedFd>, size: Option<Bytes>) ->
     Ok(layer)
 }
 
-/// A read-only file of ours, mounted over whatever the image has there.
-///
-/// It is made in our `/dev`, which no image reaches, and loses its name there once it is mounted: a file of a
-/// detached mount could not be cloned before Linux 6.15.
-fn file(places: &Places, at: &str, text: &[u8]) -> Result<(), Errno> {
-    const NAME: &str = ".file";
-    let dev = places.open_strictly("/dev")?;
-    let make = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    let mut made = File::from(openat(&dev, NAME, make, Mode::from_bits_truncate(0o644))?);
-    made.write_all(text).map_err(from_io)?;
-    let tree = open_tree(made.as_fd(), c"")?;
-    set_attributes(
-        tree.as_fd(),
-        PLAIN.and(Attributes::NO_EXEC).and(Attributes::READ_ONLY),
-    )?;
-    let target = places.mount_point(at, Kind::File, false)?;
-    move_mount(tree.as_fd(), target.as_fd())?;
-    unlinkat(&dev, NAME, UnlinkatFlags::NoRemoveDir)
-}
-
 /// Writes a kernel setting through our own proc.
 pub(super) fn sysctl(places: &Places, name: &str, value: &str) -> Result<(), Errno> {
     let proc = places.open_strictly("/proc/sys")?;
@@ -160,47 +145,29 @@ fn is_proc(fd: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Hides what stands at `paths`: files behind our `/dev/null`, directories behind one that is empty.
-///
-/// That one is made in our `/dev`, read-only, and loses its name there, so that nothing can be made in it any more. It
-/// could be a file system of its own, which every start would have to make and the end of every job to take down.
-pub(super) fn mask(places: &Places, paths: &[String]) -> Result<(), Errno> {
-    const EMPTY: &str = ".empty";
-    let dev = places.open_strictly("/dev")?;
+/// Hides what stands at `paths`: files behind our `/dev/null`, folders behind the empty one.
+pub(super) fn mask(places: &Places, paths: &[String], detached: &mut Detached) -> Result<(), Errno> {
     let null = places.open_strictly("/dev/null")?;
     dev::is_device(&null, 1, 3)?;
-    let mut empty: Option<OwnedFd> = None;
+    let empty = detached.made.empty.take().ok_or(Errno::EBADF)?;
+    let mut is_used = false;
     for path in paths {
         let Some(place) = existing(places, path)? else {
             continue;
         };
-        let hidden_by = match (kind_of(&place)?, &empty) {
-            (Kind::File, _) => open_tree(null.as_fd(), c"")?,
-            (Kind::Directory, Some(empty)) => open_tree(empty.as_fd(), c"")?,
-            (Kind::Directory, None) => {
-                let first = empty_directory(&dev, EMPTY)?;
-                move_mount(first.as_fd(), place.as_fd())?;
-                empty = Some(first);
-                continue;
+        match (kind_of(&place)?, is_used) {
+            (Kind::File, _) => move_mount(open_tree(null.as_fd(), c"")?.as_fd(), place.as_fd())?,
+            (Kind::Directory, true) => {
+                move_mount(open_tree(empty.as_fd(), c"")?.as_fd(), place.as_fd())?;
             }
-        };
-        move_mount(hidden_by.as_fd(), place.as_fd())?;
-    }
-    if empty.is_some() {
-        // Last: no copy of a mount can be made whose root has no name.
-        unlinkat(&dev, EMPTY, UnlinkatFlags::RemoveDir)?;
+            // Only what is mounted can be cloned (open_tree(2)).
+            (Kind::Directory, false) => {
+                move_mount(empty.as_fd(), place.as_fd())?;
+                is_used = true;
+            }
+        }
     }
     Ok(())
-}
-
-/// A read-only mount of a new directory.
-fn empty_directory(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-    mkdirat(parent, name, Mode::from_bits_truncate(0o555))?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let tree = open_tree(openat(parent, name, flags, Mode::empty())?.as_fd(), c"")?;
-    let attributes = PLAIN.and(Attributes::NO_EXEC).and(Attributes::READ_ONLY);
-    set_attributes(tree.as_fd(), attributes)?;
-    Ok(tree)
 }
 
 /// Makes what stands at `paths` read-only, with all that is mounted below.

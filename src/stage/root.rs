@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::fs::{File, create_dir, create_dir_all};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -15,6 +13,7 @@ use nix::unistd::{Gid, Uid, chdir, fchdir, fchown, pivot_root};
 use super::dev;
 use super::init::from_io;
 use super::place::Places;
+use super::scaffold::{self, Made};
 use crate::plan::{InitStep, Mounted, Plan, RootMount, Tree, Upper};
 use crate::sys::mount::{Attributes, move_mount, new_mount};
 use crate::units::Bytes;
@@ -42,6 +41,8 @@ pub(super) struct Detached {
     pub(super) devices: Vec<(&'static str, OwnedFd)>,
     /// The root's overlay, when the launcher mounted it.
     pub(super) overlay: Option<OwnedFd>,
+    /// What PID 1 has made itself.
+    pub(super) made: Made,
 }
 
 /// The root file system, entered.
@@ -69,6 +70,7 @@ pub(super) fn enter(
     plan: &Plan,
     trees: &mut BTreeMap<Tree, Vec<OwnedFd>>,
     layer_file: Option<OwnedFd>,
+    files: &BTreeMap<String, String>,
     detached: &mut Detached,
 ) -> Result<Entered, Errno> {
     take_from_host(plan, detached)?;
@@ -81,6 +83,7 @@ pub(super) fn enter(
     move_mount(scaffold.as_fd(), anchor.as_fd())?;
     // Relative names keep the overlay's options below one page with 500 layers (mount(2)).
     fchdir(&scaffold)?;
+    detached.made = scaffold::make(plan, files)?;
     let mut layer = None;
     match kind {
         RootMount::Tmpfs => attach_at(&scaffold, "root", &memory(Some(Bytes(1 << 20)), 0o755, PLAIN)?)?,
@@ -108,7 +111,7 @@ pub(super) fn enter(
                 }
             };
             directory(&scaffold, "root")?;
-            let below = mount_points(plan).map_err(from_io)?;
+            let below = scaffold::mount_points(plan).map_err(from_io)?;
             overlay(&scaffold, lower, Some(below), upper_parent, "root", Xattrs::User)?;
             layer = writable;
         }
@@ -190,38 +193,6 @@ pub(crate) enum Xattrs {
     User,
     /// `trusted.overlay.*`: mounted by root outside.
     Trusted,
-}
-
-/// Makes the places that are mounted over as a layer of their own, for below the image's, and says its name in the
-/// scaffold, the current directory.
-///
-/// An image lacks some, `/etc/hosts` most often. To make one through the overlay costs a tenth of a millisecond, since the
-/// folder is copied up first; it is done still for what this layer cannot give, such as a place behind a link of the image.
-fn mount_points(plan: &Plan) -> std::io::Result<&'static str> {
-    const NAME: &str = "below";
-    create_dir(NAME)?;
-    let mut mounted: Vec<&str> = Vec::new();
-    for step in &plan.init {
-        let InitStep::Mount { at, what } = step else {
-            continue;
-        };
-        // Below another mount this layer is not seen.
-        if mounted.iter().any(|above| Path::new(at).starts_with(above)) {
-            continue;
-        }
-        mounted.push(at);
-        let place = Path::new(NAME).join(at.trim_start_matches('/'));
-        match what {
-            Mounted::File { .. } => {
-                create_dir_all(place.parent().unwrap_or(&place))?;
-                File::create(place)?;
-            }
-            // A bind is a file or a folder, as its source is; a link is no mount.
-            Mounted::Bind { .. } | Mounted::Link { .. } => {}
-            _ => create_dir_all(place)?,
-        }
-    }
-    Ok(NAME)
 }
 
 /// Mounts an overlay of `lower` (lowest first), and of `below` under them, at `target`; all names are relative to
