@@ -328,14 +328,14 @@ fn each_platform_has_the_image_that_is_locked_for_it() {
     assert_eq!(
         folder.plan(&["test", "--facts", "arm.toml", "-f", "other.toml"]),
         "exit 125\nringfence: image docker.io/library/busybox:latest: it is not locked for linux/arm64/v8; \
-         run `ringfence lock` on such a machine\n"
+         run `ringfence lock`\n"
     );
     let known = lock().rsplit_once("passwd").expect("the last").0.to_owned();
     folder.write("ringfence.lock", &known);
     assert_eq!(
         folder.plan(&["test", "--facts", "arm.toml"]),
         "exit 125\nringfence: image docker.io/library/busybox:latest: its users and groups for linux/arm64/v8 \
-         are not locked; run `ringfence lock` on such a machine\n"
+         are not locked; run `ringfence lock`\n"
     );
 }
 
