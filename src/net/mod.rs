@@ -20,6 +20,7 @@ pub(crate) mod lookups;
 pub(crate) mod member;
 mod neighbour;
 mod netlink;
+mod nfnetlink;
 pub(crate) mod nft;
 pub(crate) mod pasta;
 mod pool;

@@ -8,31 +8,22 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NlaBuffer,
-    NlasIterator,
+    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NlasIterator,
 };
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::ReceiveTimeout;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
-};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::{MsgFlags, recv, send};
 
+use super::nfnetlink::{DONE, ERROR, HEADER, INET, NETFILTER, SUBSYSTEM, answers, attribute, failure, value};
 use crate::egress::Protocol;
 use crate::egress::Way;
 use crate::egress::rules::{ANSWERED, Family, Outcome, TABLE};
 
-// Numbers of <linux/netlink.h>, <linux/netfilter/nfnetlink.h> and <linux/netfilter/nf_tables.h>.
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+// Numbers of <linux/netfilter/nfnetlink.h> and <linux/netfilter/nf_tables.h>.
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
-const SUBSYSTEM: u16 = 10;
 const NEW_ELEMENT: u16 = SUBSYSTEM << 8 | 12;
 const GET_ELEMENT: u16 = SUBSYSTEM << 8 | 13;
 const DELETE_ELEMENT: u16 = SUBSYSTEM << 8 | 14;
-/// NFPROTO_INET: the table is of IPv4 and IPv6.
-const INET: u8 = 1;
 const LIST_TABLE: u16 = 1;
 const LIST_SET: u16 = 2;
 const LIST_ELEMENTS: u16 = 3;
@@ -44,12 +35,6 @@ const DATA_VALUE: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 const COUNTER_PACKETS: u16 = 2;
 
-/// The length of a message's header, with that of nfnetlink.
-const HEADER: usize = 20;
-
-/// More than the kernel puts into one datagram of a dump (32 KiB, netlink_dump of net/netlink/af_netlink.c).
-const DATAGRAM: usize = 64 << 10;
-
 /// What is put in by one transaction: when it fails, an answer to each of its messages has room in what a socket receives
 /// (212,992 bytes, net.core.rmem_default; an answer takes about 800 with the kernel's own).
 const AT_ONCE: usize = 64;
@@ -59,9 +44,6 @@ const FOR_GOOD: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// How often a transaction is tried whose elements expire under it.
 const TRIES: usize = 3;
-
-/// How long the kernel may take to answer: it does so before the request returns, so what is late is lost.
-const PATIENCE: TimeVal = TimeVal::new(1, 0);
 
 /// How many answers can have come too late: more than there is room for.
 const MOST_LATE: usize = 1024;
@@ -89,23 +71,8 @@ pub(crate) struct Tried {
     pub(crate) count: u64,
 }
 
-/// A socket to the sets of this process's network namespace, wherever it is passed.
-///
-/// # Errors
-/// EPROTONOSUPPORT where the kernel has no netfilter.
-pub(crate) fn open() -> Result<OwnedFd, Errno> {
-    let socket = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkNetFilter,
-    )?;
-    setsockopt(&socket, ReceiveTimeout, &PATIENCE)?;
-    Ok(socket)
-}
-
 impl Sets {
-    /// The sets behind a socket of [`open`].
+    /// The sets behind a socket of [`super::nfnetlink::open`].
     pub(crate) fn new(socket: OwnedFd) -> Sets {
         Sets {
             socket,
@@ -194,12 +161,11 @@ impl Sets {
         self.send(&batch)?;
 
         let mut failed = None;
-        self.answers(|kind, sequence, payload| {
-            if kind != NLMSG_ERROR || sequence < first {
+        answers(&self.socket, |kind, sequence, payload| {
+            if kind != ERROR || sequence < first {
                 return false;
             }
-            let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-            failed = failed.or((code != 0).then(|| Errno::from_raw(-code)));
+            failed = failed.or(failure(payload));
             // A transaction that the kernel does not even begin is answered at its first message.
             sequence == last || sequence == first
         })?;
@@ -219,17 +185,20 @@ impl Sets {
                 let asked = self.message(&mut request, GET_ELEMENT, NLM_F_DUMP, INET, 0, &attributes);
                 self.send(&request)?;
                 let mut failed = None;
-                self.answers(|kind, sequence, payload| {
+                answers(&self.socket, |kind, sequence, payload| {
                     if sequence != asked {
                         return false;
                     }
-                    if kind == NLMSG_ERROR {
-                        let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                        failed = Some(Errno::from_raw(-code));
-                    } else if kind != NLMSG_DONE {
-                        tried.extend(elements(payload.get(4..).unwrap_or_default(), family, outcome));
+                    if kind == ERROR {
+                        failed = failure(payload);
+                    } else if kind != DONE {
+                        tried.extend(elements(
+                            payload.get(NETFILTER..).unwrap_or_default(),
+                            family,
+                            outcome,
+                        ));
                     }
-                    kind == NLMSG_ERROR || kind == NLMSG_DONE
+                    kind == ERROR || kind == DONE
                 })?;
                 if let Some(errno) = failed {
                     return Err(errno);
@@ -274,31 +243,6 @@ impl Sets {
         (0..MOST_LATE).take_while(late).for_each(drop);
         send(socket, request, MsgFlags::empty()).map(drop)
     }
-
-    /// Reads answers, each with its kind, the number of what it answers and its payload, until `last` says so.
-    fn answers(&self, mut last: impl FnMut(u16, u32, &[u8]) -> bool) -> Result<(), Errno> {
-        let mut datagram = vec![0; DATAGRAM];
-        loop {
-            let length = match recv(self.socket.as_raw_fd(), &mut datagram, MsgFlags::empty()) {
-                Err(Errno::EINTR) => continue,
-                received => received?,
-            };
-            let mut rest = &datagram[..length];
-            while let Some((header, _)) = rest.split_first_chunk::<16>() {
-                let [l0, l1, l2, l3, k0, k1, _, _, s0, s1, s2, s3, ..] = *header;
-                let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
-                let payload = rest.get(16..length).ok_or(Errno::EPROTO)?;
-                if last(
-                    u16::from_ne_bytes([k0, k1]),
-                    u32::from_ne_bytes([s0, s1, s2, s3]),
-                    payload,
-                ) {
-                    return Ok(());
-                }
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-            }
-        }
-    }
 }
 
 /// The set and key of a way to an address. Each part of a key begins at a multiple of four.
@@ -321,10 +265,10 @@ fn element(address: IpAddr, way: Way) -> (&'static str, Vec<u8>) {
 
 /// The elements of a message, as far as they can be read.
 fn elements(attributes: &[u8], family: Family, outcome: Outcome) -> Vec<Tried> {
-    let list = nested(attributes, LIST_ELEMENTS).unwrap_or_default();
+    let list = attribute(attributes, LIST_ELEMENTS).unwrap_or_default();
     let elements = NlasIterator::new(list).flatten();
     let read = |element: &[u8]| {
-        let key = nested(nested(element, ELEMENT_KEY)?, DATA_VALUE)?;
+        let key = attribute(attribute(element, ELEMENT_KEY)?, DATA_VALUE)?;
         let (address, rest): (IpAddr, _) = match family {
             Family::V4 => {
                 let (octets, rest) = key.split_first_chunk::<4>()?;
@@ -338,8 +282,8 @@ fn elements(attributes: &[u8], family: Family, outcome: Outcome) -> Vec<Tried> {
         let [protocol, _, _, _, high, low, ..] = *rest else {
             return None;
         };
-        let counter = nested(nested(element, ELEMENT_EXPRESSION)?, EXPRESSION_DATA)?;
-        let count = nested(counter, COUNTER_PACKETS)?;
+        let counter = attribute(attribute(element, ELEMENT_EXPRESSION)?, EXPRESSION_DATA)?;
+        let count = attribute(counter, COUNTER_PACKETS)?;
         Some(Tried {
             address,
             protocol: [Protocol::Tcp, Protocol::Udp]
@@ -351,18 +295,6 @@ fn elements(attributes: &[u8], family: Family, outcome: Outcome) -> Vec<Tried> {
         })
     };
     elements.filter_map(|element| read(value(element))).collect()
-}
-
-/// The value of the first attribute of a kind.
-fn nested(attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    let mut all = NlasIterator::new(attributes).flatten();
-    all.find(|attribute| attribute.kind() == kind).map(value)
-}
-
-/// The value of an attribute, whose length was checked when it was found.
-fn value(attribute: NlaBuffer<&[u8]>) -> &[u8] {
-    let length = usize::from(attribute.length());
-    &attribute.into_inner()[4..length]
 }
 
 /// The attributes of a message about one element.
@@ -404,7 +336,7 @@ mod tests {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let rules = rules::text(&Egress::Listed(Vec::new()), &Around::default());
         crate::net::nft::load(&rules).unwrap();
-        Some(Sets::new(open().unwrap()))
+        Some(Sets::new(super::super::nfnetlink::open().unwrap()))
     }
 
     fn way(port: u16) -> Way {

@@ -23,7 +23,8 @@ use crate::net::agent::ADMIN;
 use crate::net::confine::confine;
 use crate::net::directory::{self, Directory};
 use crate::net::lookups::Lookups;
-use crate::net::sets::{self, Sets, Tried};
+use crate::net::nfnetlink;
+use crate::net::sets::{Sets, Tried};
 use crate::sys::fork::{self, Child};
 
 /// Questions over UDP that are answered at the same time; further ones are asked again by whoever asks.
@@ -71,7 +72,7 @@ pub(crate) fn open() -> Result<Vec<OwnedFd>, String> {
     let bound = |error: io::Error| format!("listen on {LISTENER}: {}", errno(&error).desc());
     let udp = UdpSocket::bind(LISTENER).map_err(bound)?;
     let tcp = TcpListener::bind(LISTENER).map_err(bound)?;
-    let sets = || sets::open().map_err(|errno| format!("nfnetlink: {}", errno.desc()));
+    let sets = || nfnetlink::open().map_err(|errno| format!("nfnetlink: {}", errno.desc()));
     Ok(vec![udp.into(), tcp.into(), sets()?, sets()?])
 }
 
