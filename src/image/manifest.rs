@@ -9,8 +9,8 @@ use super::platform::Platform;
 pub(crate) const LARGEST_MANIFEST: u64 = 4 << 20;
 /// The largest configuration file, in bytes.
 pub(crate) const LARGEST_CONFIG: u64 = 8 << 20;
-/// The most layers of an image: overlayfs takes 500 lower directories (OVL_MAX_STACK in fs/overlayfs/params.h).
-pub(crate) const MOST_LAYERS: usize = 500;
+/// The most layers of an image: as many as can be mounted, 500.
+pub(crate) const MOST_LAYERS: usize = crate::sys::mount::MOST_LOWER;
 /// The largest compressed layer, in bytes.
 const LARGEST_LAYER: u64 = 64 << 30;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::verdict::{End, Hit, Verdict, end};
+use crate::image::Digest;
 use crate::launch::{Exit, Published};
 use crate::net::connections::Connection;
 use crate::plan::{FromKeys, InitStep, Mounted, Plan, WorkloadStep};
@@ -112,10 +112,7 @@ pub(crate) type Lines<'a> = &'a dyn Fn(&[String]) -> Vec<String>;
 
 /// The sha256 of a plan's canonical form, its JSON.
 pub(crate) fn plan_digest(plan: &Plan) -> Result<String, serde_json::Error> {
-    let digest = Sha256::digest(serde_json::to_vec(plan)?);
-    Ok(digest
-        .iter()
-        .fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}")))
+    Ok(Digest::of(&serde_json::to_vec(plan)?).to_string())
 }
 
 /// A port of the host that led inside.

@@ -15,14 +15,11 @@ use super::init::from_io;
 use super::place::Places;
 use super::scaffold::{self, Made};
 use crate::plan::{InitStep, Mounted, Plan, RootMount, Tree, Upper};
-use crate::sys::mount::{Attributes, move_mount, new_mount};
+use crate::sys::mount::{Attributes, MOST_LOWER, move_mount, new_mount};
 use crate::units::Bytes;
 
 /// Where the scaffold is mounted, in this mount namespace only: a directory that every host has.
 pub(crate) const ANCHOR: &str = "/tmp";
-
-/// The lower directories that an overlay takes (OVL_MAX_STACK, fs/overlayfs/params.h).
-const MOST_LAYERS: usize = 500;
 
 /// Nothing of a sandbox gains privilege or opens devices through its files.
 pub(crate) const PLAIN: Attributes = Attributes::NO_SUID.and(Attributes::NO_DEV);
@@ -219,7 +216,7 @@ pub(crate) fn overlay(
     }
     names.reverse();
     // An image may have as many layers as an overlay takes.
-    names.extend(below.filter(|_| names.len() < MOST_LAYERS).map(str::to_owned));
+    names.extend(below.filter(|_| names.len() < MOST_LOWER).map(str::to_owned));
     let upper = format!("{upper_parent}up");
     let work = format!("{upper_parent}work");
     directory(scaffold, &upper)?;

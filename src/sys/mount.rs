@@ -19,6 +19,9 @@ const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 
+/// The most lower directories of an overlay (OVL_MAX_STACK, fs/overlayfs/params.h).
+pub(crate) const MOST_LOWER: usize = 500;
+
 /// Attributes of a mount (MOUNT_ATTR_* of <linux/mount.h>).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attributes(u64);
