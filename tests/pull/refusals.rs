@@ -214,16 +214,7 @@ fn a_full_disk_is_one_error_and_no_trace() {
                 .verb("pull")
                 .args(&["-q", "many"])
                 .pulls()
-                .wrapped(&[
-                    "unshare",
-                    "--mount",
-                    "--propagation",
-                    "private",
-                    "sh",
-                    "-c",
-                    small,
-                    "sh",
-                ]);
+                .in_mounts(small);
             std::fs::create_dir_all(visit.run(&Test::command(&["true"])).folder.join("store")).unwrap();
             let ran = visit.run(&full.status(125).any_stderr());
             let start = format!(
@@ -246,16 +237,6 @@ fn a_store_that_cannot_be_written_is_said() {
     let (hub, base) = (Hub::start(), base!());
     hub.push("library/tool", Types::Oci, &[base], HELLO);
     let read_only = "mount --bind store store && mount -o remount,bind,ro store && exec \"$@\"";
-    let wrapper = [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        "sh",
-        "-c",
-        read_only,
-        "sh",
-    ];
     for caller in callers(Some(&[Caller::Root])) {
         hub.visit(caller, |visit| {
             visit.run(&Test::command(&[]).verb("pull").args(&["-q", "tool"]).pulls());
@@ -263,7 +244,7 @@ fn a_store_that_cannot_be_written_is_said() {
             let images = verbs.map(|words| Test::command(&[]).verb("image").args(words).pulls());
             let run = Test::command(&["id"]).image("tool").args(&["--offline"]);
             for test in images.into_iter().chain([run]) {
-                let ran = visit.run(&test.wrapped(&wrapper).status(125).any_stderr());
+                let ran = visit.run(&test.in_mounts(read_only).status(125).any_stderr());
                 let said: Vec<&str> = ran
                     .stderr
                     .lines()

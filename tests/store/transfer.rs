@@ -218,19 +218,9 @@ fn a_target_without_room_is_one_error_and_no_trace() {
                 ("oci:small/out", "small/out"),
                 ("dir:small/out", "small/out.PID.part/large"),
             ] {
-                let wrapper = [
-                    "unshare",
-                    "--mount",
-                    "--propagation",
-                    "private",
-                    "sh",
-                    "-c",
-                    room,
-                    "sh",
-                ];
                 let ran = visit.run(
                     &image(&["export", "it", target])
-                        .wrapped(&wrapper)
+                        .in_mounts(room)
                         .status(125)
                         .any_stderr(),
                 );

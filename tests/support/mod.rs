@@ -153,6 +153,12 @@ impl Test {
         self
     }
 
+    /// As [`Self::wrapped`], by a script in a mount namespace of its own; `"$@"` is the launcher.
+    pub(crate) fn in_mounts(self, script: &str) -> Test {
+        let own = ["unshare", "--mount", "--propagation", "private", "sh", "-c"];
+        self.wrapped(&[&own[..], &[script, "sh"]].concat())
+    }
+
     /// What to make in the folder of the manifest before the run.
     pub(crate) fn setup(mut self, make: impl Fn(&Path) + Send + Sync + 'static) -> Test {
         self.setup = Some(Arc::new(make));
