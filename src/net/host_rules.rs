@@ -1,8 +1,8 @@
 //! The rules of the host's side of a network, as nftables takes them: a table of its own for each bridge (nft(8)).
 //!
 //! What a job may reach is held inside its own network namespace, where an entry of its manifest may open a part of what is
-//! closed to every job; here is what no job may do whatever it holds: be another one, reach the host or the jobs of other
-//! networks, or be reached without having asked. An `accept` here does not overrule another firewall's refusal: every table
+//! closed to every job; here is what no job may do whatever it holds: be another one, reach the jobs of other networks, or the
+//! host or its cloud's metadata where it has not listed them, or be reached without having asked. An `accept` here does not overrule another firewall's refusal: every table
 //! of a hook is asked.
 
 use super::listed;
