@@ -95,12 +95,12 @@ fn processes_are_bounded() {
         });
 }
 
-/// A fork bomb whose children leave the session and ignore what they can.
+/// A fork bomb whose children leave the session and ignore what they can. An emulated processor takes seconds to begin.
 #[test]
 fn a_fork_bomb_ends_at_the_wall() {
-    let bomb = "perl -e 'use POSIX; $SIG{$_} = \"IGNORE\" for qw(TERM INT HUP); while (1) { fork; setsid }'";
+    let bomb = "perl -e 'use POSIX (); $SIG{$_} = \"IGNORE\" for qw(TERM INT HUP); while (1) { fork; POSIX::setsid }'";
     Test::sh(&format!("exec {bomb}"))
-        .with("limits.pids = 16\nlimits.wall = \"3s\"")
+        .with("limits.pids = 16\nlimits.wall = \"5s\"")
         .status(124)
         .any_stderr()
         .report()
