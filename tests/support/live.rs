@@ -17,6 +17,9 @@ use nix::unistd::{Gid, Pid, Uid};
 use super::leaks::Before;
 use super::{Caller, Groups, PATIENCE, Ran, Test};
 
+/// How often it is looked whether something has happened: an emulated processor has no time to spare for more.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// A run that is under way: its launcher, and what is watched of it.
 pub(crate) struct Live {
     caller: Caller,
@@ -230,7 +233,7 @@ impl Live {
             assert!(self.started.elapsed() < PATIENCE, "never: {what}");
             let ended = self.launcher.try_wait().expect("a child");
             assert!(ended.is_none() || holds(self), "ended ({ended:?}) before: {what}");
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -256,7 +259,7 @@ impl Live {
                 ended.elapsed() < Duration::from_secs(10),
                 "{alive:?} outlive their launcher"
             );
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(LOOK);
         }
         (ran, room)
     }
@@ -272,7 +275,7 @@ impl Live {
                 self.signal(Signal::SIGKILL);
                 panic!("as {:?}: the run does not end", self.caller);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(LOOK);
         };
         let mut output = [String::new(), String::new()];
         for (text, thread) in output.iter_mut().zip(self.output.take().into_iter().flatten()) {
