@@ -35,7 +35,7 @@ impl Decoder {
             }
             match section.key(key.get_ref()) {
                 Some(known) => {
-                    entries.insert(known.name.to_owned(), self.node(&known.kind, &key, value));
+                    entries.insert(known.name, self.node(&known.kind, &key, value));
                 }
                 None => self.problems.push(advice::unknown_key(section, &key)),
             }
@@ -96,7 +96,8 @@ impl Decoder {
                 };
                 self.problem(wrong.code, key.span(), message, wrong.right);
             }
-            found.insert(key.get_ref().to_string(), self.node(&entries.value, &key, value));
+            let node = self.node(&entries.value, &key, value);
+            found.insert(key.into_inner().into_owned(), node);
         }
         found
     }
@@ -133,10 +134,11 @@ impl Decoder {
                     value: self.value(bare, key, value),
                     whole: true,
                 };
-                Value::Table(Table::from([((*name).to_owned(), node)]))
+                Value::Table(Table::from([(*name, node)]))
             }
             (Kind::Bool | Kind::AlwaysOn(_), DeValue::Boolean(true)) => Value::Bool(true),
-            (Kind::Bool | Kind::Removed, DeValue::Boolean(false)) => Value::Bool(false),
+            (Kind::Bool, DeValue::Boolean(false)) => Value::Bool(false),
+            (Kind::Removed, DeValue::Boolean(false)) => Value::Removed,
             (Kind::AlwaysOn(reason), DeValue::Boolean(false)) => {
                 let message = format!("`{key}` cannot be switched off: {reason}");
                 self.problem(codes::REFUSED_KEY, span, message, "leave it out")

@@ -193,7 +193,7 @@ fn variables(table: Table, problems: &mut Vec<Problem>) -> BTreeMap<String, Decl
             }
             _ => Declared::Text(String::new()),
         };
-        variables.insert(name, variable);
+        variables.insert(name.into_owned(), variable);
     }
     variables
 }

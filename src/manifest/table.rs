@@ -3,11 +3,16 @@
 //! Most tables of a manifest have one entry or two. A `BTreeMap` takes room for eleven at once, 1.2 KiB: of a thousand entries
 //! of `allow` half a start's page faults.
 
+use std::borrow::Cow;
+
 use super::value::Node;
+
+/// A key: of the grammar, or of the user's own.
+pub(crate) type Key = Cow<'static, str>;
 
 /// The entries of a table, sorted by key.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Table(Vec<(String, Node)>);
+pub(crate) struct Table(Vec<(Key, Node)>);
 
 impl Table {
     /// None, with room for so many and no more.
@@ -34,7 +39,7 @@ impl Table {
     /// The entry under a key, with the key.
     pub(crate) fn get_key_value(&self, key: &str) -> Option<(&str, &Node)> {
         let at = self.place(key).ok()?;
-        self.0.get(at).map(|(key, node)| (key.as_str(), node))
+        self.0.get(at).map(|(key, node)| (key.as_ref(), node))
     }
 
     /// Whether there is one.
@@ -43,7 +48,8 @@ impl Table {
     }
 
     /// Puts an entry in, in the place of one under the same key. In the order of keys each takes its place at the end.
-    pub(crate) fn insert(&mut self, key: String, node: Node) {
+    pub(crate) fn insert(&mut self, key: impl Into<Key>, node: Node) {
+        let key = key.into();
         let last = self.0.last();
         if last.is_none_or(|(last, _)| *last < key) {
             return self.0.push((key, node));
@@ -62,7 +68,7 @@ impl Table {
 
     /// The entries.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Node)> {
-        self.0.iter().map(|(key, node)| (key.as_str(), node))
+        self.0.iter().map(|(key, node)| (key.as_ref(), node))
     }
 
     /// The keys.
@@ -76,12 +82,12 @@ impl Table {
     }
 
     fn place(&self, key: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(known, _)| known.as_str().cmp(key))
+        self.0.binary_search_by(|(known, _)| known.as_ref().cmp(key))
     }
 }
 
-impl FromIterator<(String, Node)> for Table {
-    fn from_iter<I: IntoIterator<Item = (String, Node)>>(entries: I) -> Table {
+impl<K: Into<Key>> FromIterator<(K, Node)> for Table {
+    fn from_iter<I: IntoIterator<Item = (K, Node)>>(entries: I) -> Table {
         let mut table = Table::default();
         for (key, node) in entries {
             table.insert(key, node);
@@ -90,15 +96,15 @@ impl FromIterator<(String, Node)> for Table {
     }
 }
 
-impl<const N: usize> From<[(String, Node); N]> for Table {
-    fn from(entries: [(String, Node); N]) -> Table {
+impl<K: Into<Key>, const N: usize> From<[(K, Node); N]> for Table {
+    fn from(entries: [(K, Node); N]) -> Table {
         entries.into_iter().collect()
     }
 }
 
 impl IntoIterator for Table {
-    type Item = (String, Node);
-    type IntoIter = std::vec::IntoIter<(String, Node)>;
+    type Item = (Key, Node);
+    type IntoIter = std::vec::IntoIter<(Key, Node)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()

@@ -23,6 +23,8 @@ pub(crate) struct Node {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     Bool(bool),
+    /// `false` where that takes away what a parent wrote.
+    Removed,
     Integer(i64),
     Cpus(MilliCpus),
     Bytes(Bytes),

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::merge::{Layer, MergedTable, Place, merge};
+use super::merge::{Layer, Place, merge};
+use super::view::View;
 use super::{BuiltIn, chain, job, unknown_job};
 use crate::manifest::paths::{self, unquoted};
 use crate::manifest::schema::Kind;
@@ -111,7 +112,7 @@ fn told(layers: &[Layer<'_>]) -> Explanation {
     for (depth, layer) in layers.iter().enumerate() {
         let merged = merge(&layers[..=depth], sections::job());
         let mut after = BTreeMap::new();
-        leaves(&merged, &mut Vec::new(), &mut after);
+        leaves(View::of(&merged), &mut Vec::new(), &mut after);
         // The chain tells it, and a job has no such key.
         after.remove(["inherits"].as_slice());
         let mut written = BTreeMap::new();
@@ -152,12 +153,14 @@ fn told(layers: &[Layer<'_>]) -> Explanation {
 /// Values after merging, with the number of the table that wrote each.
 type Leaves<'m> = BTreeMap<Vec<&'m str>, (usize, &'m Node)>;
 
-fn leaves<'m>(table: &MergedTable<'m>, path: &mut Vec<&'m str>, found: &mut Leaves<'m>) {
-    for (key, merged) in table {
+fn leaves<'m>(table: View<'_, 'm>, path: &mut Vec<&'m str>, found: &mut Leaves<'m>) {
+    for (key, entry) in table.entries() {
         path.push(key);
-        match merged.table.is_empty() {
-            true => drop(found.insert(path.clone(), (merged.depth, merged.node))),
-            false => leaves(&merged.table, path, found),
+        match entry.node() {
+            Some(node) if entry.entries().next().is_none() => {
+                found.insert(path.clone(), (entry.depth(), node));
+            }
+            _ => leaves(entry, path, found),
         }
         path.pop();
     }

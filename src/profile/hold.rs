@@ -76,8 +76,8 @@ impl Profile {
                 .text()
                 .unwrap_or_else(|| hostname.place("ringfence".to_owned())),
             init: init.bool().unwrap_or_else(|| init.place(true)),
-            root: root.word().unwrap_or_else(|| root.place(Root::ReadOnly)),
-            sys: sys.word().unwrap_or_else(|| sys.place(SysMount::Absent)),
+            root: root.place(root.word().unwrap_or(Root::ReadOnly)),
+            sys: sys.place(sys.word().unwrap_or(SysMount::Absent)),
             limits: Limits::read(view.get("limits"), problems),
             rlimits: rlimits::read(view.get("rlimits"), problems),
             network: Network::read(view.get("network"), problems),

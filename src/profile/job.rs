@@ -63,11 +63,8 @@ pub(super) const WORKSPACE: &str = "/workspace";
 impl User {
     pub(super) fn read(view: View<'_, '_>) -> Placed<User> {
         let from = view.get("from");
-        let user = match (
-            view.get("name").text(),
-            from.text().as_ref().map(|word| word.value.as_str()),
-        ) {
-            (Some(name), _) => return view.place(User::Named(name.value)),
+        let user = match (view.get("name").str(), from.str()) {
+            (Some(name), _) => return view.place(User::Named(name.to_owned())),
             (None, Some("image")) => User::Image,
             (None, Some("caller")) => User::Caller,
             (None, _) => User::ImageUnlessRoot,
@@ -108,7 +105,7 @@ pub(super) fn read(
     let unset = match written.get("env").map(|node| &node.value) {
         Some(Value::Table(table)) => table
             .iter()
-            .filter(|(_, node)| node.value == Value::Bool(false))
+            .filter(|(_, node)| node.value == Value::Removed)
             .map(|(name, node)| {
                 let table = format!("job.{}", names.job);
                 (

@@ -74,10 +74,7 @@ pub struct IoLimit {
 
 impl Limits {
     pub(super) fn read(view: View<'_, '_>, problems: &mut Vec<Problem>) -> Limits {
-        let table = view
-            .get("enforce")
-            .word()
-            .map_or(Enforce::Required, |word| word.value);
+        let table = view.get("enforce").word().unwrap_or(Enforce::Required);
         let mut io = BTreeMap::new();
         for (device, entry) in view.get("io").entries() {
             let read = |key| entry.get(key).bytes().map(|bytes| bytes.value);
@@ -96,7 +93,7 @@ impl Limits {
                     "write at least one of `read`, `write`, `read-ops` and `write-ops`",
                 ));
             }
-            let enforce = entry.get("enforce").word().map_or(table, |word| word.value);
+            let enforce = entry.get("enforce").word().unwrap_or(table);
             io.insert(
                 device.to_owned(),
                 Limit {
@@ -139,6 +136,6 @@ fn limit<'a, 'm, T>(
     }
     Some(Limit {
         max: max?,
-        enforce: view.get("enforce").word().map_or(table, |word| word.value),
+        enforce: view.get("enforce").word().unwrap_or(table),
     })
 }

@@ -40,11 +40,11 @@ pub(super) struct Merged<'m> {
     pub place: Place<'m>,
     /// The number of that table, the oldest first.
     pub depth: usize,
-    /// The entries, of a table.
-    pub table: MergedTable<'m>,
+    /// The entries of a table that was laid over another; none where what was written holds as it is.
+    pub laid: Option<MergedTable<'m>>,
 }
 
-/// The entries of a merged table. Jobs share what they inherit and do not change.
+/// The entries of a table that was laid over another. Jobs share what they inherit and do not change.
 pub(super) type MergedTable<'m> = BTreeMap<&'m str, Rc<Merged<'m>>>;
 
 /// What the jobs of a manifest inherit, merged once for each profile.
@@ -107,49 +107,76 @@ fn lay<'m>(under: &mut MergedTable<'m>, over: &'m Table, shape: Shape, at: (Plac
         });
     }
     for (key, node) in over.iter() {
-        let kind = match shape {
-            Shape::Section(section) => section.key(key).map(|key| &key.kind),
-            Shape::Entries(kind) => Some(kind),
+        let parent = under.remove(key);
+        let laid = match (&node.value, shape.below(key)) {
+            (Value::Removed, _) => continue,
+            (Value::Table(table), Some(inner)) => parent
+                .filter(|parent| !node.whole && !another_kind(inner, parent, table))
+                .map(|parent| {
+                    let mut entries = Rc::unwrap_or_clone(parent).into_entries();
+                    lay(&mut entries, table, inner, at);
+                    entries
+                }),
+            _ => None,
         };
-        let inner = kind.and_then(table_shape);
-        match (&node.value, inner) {
-            (Value::Bool(false), _) if kind.is_some_and(removable) => {
-                under.remove(key);
-            }
-            (Value::Table(table), Some(inner)) => {
-                let parent = under
-                    .remove(key)
-                    .filter(|parent| !node.whole && !another_kind(inner, parent, table));
-                let mut entries =
-                    parent.map_or_else(MergedTable::new, |parent| Rc::unwrap_or_clone(parent).table);
-                lay(&mut entries, table, inner, at);
-                let merged = Merged {
-                    node,
-                    place,
-                    depth,
-                    table: entries,
-                };
-                under.insert(key, Rc::new(merged));
-            }
-            _ => {
-                let merged = Merged {
-                    node,
-                    place,
-                    depth,
-                    table: MergedTable::new(),
-                };
-                under.insert(key, Rc::new(merged));
-            }
+        let merged = Merged {
+            node,
+            place,
+            depth,
+            laid,
+        };
+        under.insert(key, Rc::new(merged));
+    }
+}
+
+impl<'m> Merged<'m> {
+    /// Its entries, to lay others over them.
+    fn into_entries(self) -> MergedTable<'m> {
+        let Merged {
+            node,
+            place,
+            depth,
+            laid,
+        } = self;
+        let each = |(key, node)| {
+            let merged = Merged {
+                node,
+                place,
+                depth,
+                laid: None,
+            };
+            (key, Rc::new(merged))
+        };
+        laid.unwrap_or_else(|| entries(node).map(each).collect())
+    }
+
+    fn has(&self, key: &str) -> bool {
+        match &self.laid {
+            Some(entries) => entries.contains_key(key),
+            None => entry(self.node, key).is_some(),
         }
     }
 }
 
-/// Whether `false` takes the entry away rather than being its value.
-fn removable(kind: &Kind) -> bool {
-    match kind {
-        Kind::Either(kinds) => kinds.iter().any(removable),
-        Kind::Removed => true,
-        _ => false,
+/// The entries of a table that nothing lies under, as they were written: there is nothing to be taken away.
+pub(super) fn entries(table: &Node) -> impl Iterator<Item = (&str, &Node)> {
+    let entries = table.value.as_table().into_iter().flat_map(Table::iter);
+    entries.filter(|(_, node)| node.value != Value::Removed)
+}
+
+/// One of [`entries`].
+pub(super) fn entry<'m>(table: &'m Node, key: &str) -> Option<&'m Node> {
+    let entry = table.value.as_table()?.get(key);
+    entry.filter(|node| node.value != Value::Removed)
+}
+
+impl Shape {
+    /// What stands under a key, where that is a table.
+    fn below(self, key: &str) -> Option<Shape> {
+        match self {
+            Shape::Section(section) => table_shape(&section.key(key)?.kind),
+            Shape::Entries(kind) => table_shape(kind),
+        }
     }
 }
 
@@ -168,10 +195,7 @@ fn another_kind(shape: Shape, under: &Merged<'_>, over: &Table) -> bool {
         return false;
     };
     let of = |has: &dyn Fn(&str) -> bool| section.kinds.iter().copied().find(|kind| has(kind));
-    match (
-        of(&|kind| under.table.contains_key(kind)),
-        of(&|kind| over.contains_key(kind)),
-    ) {
+    match (of(&|kind| under.has(kind)), of(&|kind| over.contains_key(kind))) {
         (Some(under), Some(over)) => under != over,
         _ => false,
     }

@@ -67,7 +67,7 @@ pub(super) fn read(
             only_for("exec", "bind mount");
             Mount::Bind {
                 source,
-                access: entry.get("access").word().map_or(Access::Ro, |word| word.value),
+                access: entry.get("access").word().unwrap_or(Access::Ro),
                 optional: entry
                     .get("optional")
                     .bool()

@@ -51,7 +51,7 @@ pub struct Publish {
 impl Network {
     pub(super) fn read(view: View<'_, '_>, problems: &mut Vec<Problem>) -> Placed<Network> {
         let mode = view.get("mode");
-        let word = mode.text().map_or("null".to_owned(), |mode| mode.value);
+        let word = mode.str().unwrap_or("null");
         if word == "bridge" {
             return mode.place(Network::Bridge(Bridge::read(view, problems)));
         }
@@ -65,7 +65,7 @@ impl Network {
                         codes::NEEDS_BRIDGE,
                         table.key_span(),
                         format!("`{key}` needs `mode = \"bridge\"`, and the mode is \"{word}\""),
-                        match word.as_str() {
+                        match word {
                             "host" => "the host's own network cannot be filtered for one job; write `mode = \"bridge\"`",
                             _ => "write `mode = \"bridge\"`, or leave it out: nothing can be reached at all",
                         },
@@ -74,7 +74,7 @@ impl Network {
                 );
             }
         }
-        mode.place(match word.as_str() {
+        mode.place(match word {
             "host" => Network::Host,
             _ => Network::Null,
         })
@@ -88,10 +88,7 @@ impl Bridge {
         for (socket, entry) in view.get("publish").entries() {
             match entry.get("to").port() {
                 Some(to) => {
-                    let protocol = entry
-                        .get("protocol")
-                        .word()
-                        .map_or(Protocol::Tcp, |word| word.value);
+                    let protocol = entry.get("protocol").word().unwrap_or(Protocol::Tcp);
                     let count = sockets(socket).map_or(0, |sockets| sockets.len());
                     if usize::from(to) + count > 1 + usize::from(u16::MAX) {
                         problems.push(Problem::new(
@@ -121,7 +118,7 @@ impl Bridge {
                         // What the decoder has refused is no entry.
                         let hosts = hosts.parse().ok()?;
                         let ports = entry.get("ports").items().filter_map(View::port).collect();
-                        let protocol = entry.get("protocol").word().map(|word| word.value);
+                        let protocol = entry.get("protocol").word();
                         Some((hosts, entry.place(Allow { ports, protocol })))
                     })
                     .collect()

@@ -55,25 +55,16 @@ pub struct LandlockPaths {
 impl Security {
     pub(super) fn read(view: View<'_, '_>, problems: &mut Vec<Problem>) -> Security {
         let (capabilities, seccomp) = (view.get("capabilities"), view.get("seccomp"));
-        let enforce = |view: View<'_, '_>| {
-            view.get("enforce")
-                .word()
-                .map_or(Enforce::Required, |word| word.value)
-        };
+        let enforce = |view: View<'_, '_>| view.get("enforce").word().unwrap_or(Enforce::Required);
         let paths = |key| {
             let view = view.get(key);
-            view.place(
-                view.items()
-                    .filter_map(View::text)
-                    .map(|path| path.value)
-                    .collect(),
-            )
+            view.place(view.items().filter_map(View::str).map(str::to_owned).collect())
         };
         Security {
             capabilities: capabilities.place(
                 capabilities
                     .items()
-                    .filter_map(|name| Capability::from_name(&name.text()?.value))
+                    .filter_map(|name| Capability::from_name(name.str()?))
                     .collect(),
             ),
             seccomp: seccomp.place(policy(seccomp, problems)),
@@ -97,11 +88,11 @@ fn policy(view: View<'_, '_>, problems: &mut Vec<Problem>) -> Policy {
     let names = |key| {
         view.get(key)
             .items()
-            .filter_map(|name| Some(name.text()?.value))
+            .filter_map(|name| name.str().map(str::to_owned))
             .collect()
     };
     let policy = Policy {
-        base: view.get("policy").word().map_or(Base::Default, |word| word.value),
+        base: view.get("policy").word().unwrap_or(Base::Default),
         allow: names("allow"),
         deny: names("deny"),
     };

@@ -1,12 +1,11 @@
 //! Reading a merged tree: every question has an answer, also where nothing was written.
 
 use std::ops::Range;
-use std::rc::Rc;
 
 use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 
-use super::merge::{Merged, MergedTable, Place};
+use super::merge::{Merged, MergedTable, Place, entries, entry};
 use super::text::{Names, Text};
 use super::{BuiltIn, Origin, Placed};
 use crate::manifest::value::{Node, Value};
@@ -15,41 +14,65 @@ use crate::units::{Bytes, MilliCpus, Millis};
 /// A place of the merged tree; perhaps nothing stands there.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a, 'm> {
-    node: Option<&'a Node>,
-    table: Option<&'a MergedTable<'m>>,
+    node: Option<&'m Node>,
+    laid: Option<&'a MergedTable<'m>>,
     place: Option<Place<'m>>,
     depth: usize,
 }
 
 impl<'a, 'm> View<'a, 'm> {
     /// The whole tree.
-    pub(super) fn of(table: &'a MergedTable<'m>) -> View<'a, 'm> {
+    pub(super) fn of(whole: &'a MergedTable<'m>) -> View<'a, 'm> {
         View {
             node: None,
-            table: Some(table),
+            laid: Some(whole),
             place: None,
             depth: 0,
         }
     }
 
-    fn merged(merged: Option<&'a Merged<'m>>) -> View<'a, 'm> {
+    fn merged(merged: &'a Merged<'m>) -> View<'a, 'm> {
         View {
-            node: merged.map(|merged| merged.node),
-            table: merged.map(|merged| &merged.table),
-            place: merged.map(|merged| merged.place),
-            depth: merged.map_or(0, |merged| merged.depth),
+            node: Some(merged.node),
+            laid: merged.laid.as_ref(),
+            place: Some(merged.place),
+            depth: merged.depth,
         }
     }
 
     /// What stands under a key.
     pub(super) fn get(self, key: &str) -> View<'a, 'm> {
-        View::merged(self.table.and_then(|table| table.get(key)).map(Rc::as_ref))
+        let found = match self.laid {
+            Some(laid) => laid.get(key).map(|merged| View::merged(merged)),
+            None => self
+                .node
+                .and_then(|node| entry(node, key))
+                .map(|node| self.inside(node)),
+        };
+        found.unwrap_or(View {
+            node: None,
+            laid: None,
+            place: None,
+            depth: 0,
+        })
     }
 
     /// The entries of a table, sorted by key.
-    pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, View<'a, 'm>)> {
-        let table = self.table.into_iter().flatten();
-        table.map(|(key, merged)| (*key, View::merged(Some(merged))))
+    pub(super) fn entries(self) -> impl Iterator<Item = (&'m str, View<'a, 'm>)> {
+        let laid = self.laid.into_iter().flatten();
+        let laid = laid.map(|(key, merged)| (*key, View::merged(merged)));
+        let written = self.node.filter(|_| self.laid.is_none());
+        let written = written.into_iter().flat_map(entries);
+        laid.chain(written.map(move |(key, node)| (key, self.inside(node))))
+    }
+
+    /// What was written together with this.
+    fn inside(self, node: &'m Node) -> View<'a, 'm> {
+        View {
+            node: Some(node),
+            laid: None,
+            ..self
+        }
     }
 
     /// The items of an array.
@@ -58,14 +81,10 @@ impl<'a, 'm> View<'a, 'm> {
             Some(Value::List(items)) => items.as_slice(),
             _ => &[],
         };
-        items.iter().map(move |node| View {
-            node: Some(node),
-            table: None,
-            ..self
-        })
+        items.iter().map(move |node| self.inside(node))
     }
 
-    pub(super) fn value(self) -> Option<&'a Value> {
+    pub(super) fn value(self) -> Option<&'m Value> {
         self.node.map(|node| &node.value)
     }
 
@@ -80,6 +99,16 @@ impl<'a, 'm> View<'a, 'm> {
     /// Whether it, or an entry of it, was reported already.
     pub(super) fn has_bad(self) -> bool {
         matches!(self.value(), Some(Value::Bad)) || self.entries().any(|(_, entry)| entry.has_bad())
+    }
+
+    /// The value with its places; none where nothing was written.
+    pub(super) fn node(self) -> Option<&'m Node> {
+        self.node
+    }
+
+    /// The number of the table of the chain that wrote it, the oldest first.
+    pub(super) fn depth(self) -> usize {
+        self.depth
     }
 
     /// Whether a later table of the chain wrote it.
@@ -138,7 +167,10 @@ impl<'a, 'm> View<'a, 'm> {
     }
 
     pub(super) fn port(self) -> Option<u16> {
-        u16::try_from(self.count()?.value).ok()
+        match self.value()? {
+            Value::Integer(value) => u16::try_from(*value).ok(),
+            _ => None,
+        }
     }
 
     pub(super) fn cpus(self) -> Option<Placed<MilliCpus>> {
@@ -169,8 +201,13 @@ impl<'a, 'm> View<'a, 'm> {
         }
     }
 
+    /// A string, without its place.
+    pub(super) fn str(self) -> Option<&'m str> {
+        self.value()?.as_text()
+    }
+
     pub(super) fn text(self) -> Option<Placed<String>> {
-        Some(self.place(self.value()?.as_text()?.to_owned()))
+        Some(self.place(self.str()?.to_owned()))
     }
 
     /// A string with its variables looked up, as far as they are known.
@@ -181,9 +218,9 @@ impl<'a, 'm> View<'a, 'm> {
         }
     }
 
-    /// A word of a closed set.
-    pub(super) fn word<T: for<'d> Deserialize<'d>>(self) -> Option<Placed<T>> {
-        Some(self.place(word_of(self.value()?.as_text()?)?))
+    /// A word of a closed set, without its place.
+    pub(super) fn word<T: for<'d> Deserialize<'d>>(self) -> Option<T> {
+        word_of(self.str()?)
     }
 }
 
