@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::args::Run as Args;
 use super::explain;
@@ -74,6 +75,7 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
     };
     let planned = plan::plan(&job, &facts, &found.image, &request);
     let plan = planned.map_err(|problems| Failure::Manifest(project.render(&problems)))?;
+    let plan = Rc::new(plan);
     if args.record && plan.network.is_empty() {
         let why = "--record: this job has no network of its own whose connections are counted; it needs `network.mode = \"bridge\"`";
         return Err(Failure::text(why.to_owned()));
@@ -99,7 +101,7 @@ fn run_job(args: &Args, report: &mut Option<File>) -> Result<u8, Failure> {
         streams: None,
         claims: &[],
     };
-    let started = launch::prepare(plan.clone(), context).and_then(|prepared| prepared.start());
+    let started = launch::prepare(Rc::clone(&plan), context).and_then(|prepared| prepared.start());
     let running = started.map_err(|error| located(error, &project, &job))?;
     for port in running.published().iter().filter(|port| port.chosen) {
         let Published { at, protocol, to, .. } = port;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use nix::errno::Errno;
 
@@ -89,7 +90,7 @@ fn held(project: &Project, settings: &Settings, job: &Job, reach: Reach) -> Resu
             streams: Some(streams),
             claims,
         };
-        Ok(launch::prepare(plan, context)?.start()?.wait())
+        Ok(launch::prepare(Rc::new(plan), context)?.start()?.wait())
     };
     let mut answers = Vec::new();
     if !of_sandbox.is_empty() {

@@ -35,6 +35,10 @@ impl FromStr for Hosts {
     type Err = HostsError;
 
     fn from_str(text: &str) -> Result<Hosts, HostsError> {
+        // Most entries are: then nothing else that it could be is looked for.
+        if is_name(text) && !has_capitals(text) {
+            return Ok(Hosts::Name(text.to_owned()));
+        }
         if let Ok(address) = text.parse::<IpAddr>() {
             return spelled(text, IpNet::from(address));
         }
@@ -111,33 +115,42 @@ fn name(text: &str, name: &str) -> Result<String, HostsError> {
             "write the name as DNS has it, its labels as `xn--…`",
         );
     }
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    // A last label of digits alone would be a mistyped address, never a name (RFC 3696, section 2).
-    let last_is_number = name
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-    // 253 is what fits into the 255 octets of RFC 1035, section 2.3.4.
-    if name.len() > 253 || !name.split('.').all(label) || last_is_number {
+    if !is_name(name) {
         return wrong(
             "is neither a host name nor an address nor a network",
             "such as `index.example.org`, `*.example.org`, `192.0.2.7` or `10.0.0.0/8`",
         );
     }
-    match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    match has_capitals(text) {
         false => Ok(name.to_owned()),
         true => wrong(
             "has capital letters",
             format!("write `{}`", text.to_ascii_lowercase()),
         ),
     }
+}
+
+/// Whether it is the name of a host, in any case of its letters.
+fn is_name(text: &str) -> bool {
+    let labels = || text.as_bytes().split(|byte| *byte == b'.');
+    let label = |label: &[u8]| {
+        let letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..=63).contains(&label.len())
+            && label[0] != b'-'
+            && !label.ends_with(b"-")
+            && label.iter().all(letter)
+    };
+    // A last label of digits alone would be a mistyped address, never a name (RFC 3696, section 2).
+    let last_is_number = || {
+        let last = labels().next_back().unwrap_or_default();
+        last.iter().all(u8::is_ascii_digit)
+    };
+    // 253 is what fits into the 255 octets of RFC 1035, section 2.3.4.
+    text.len() <= 253 && labels().all(label) && !last_is_number()
+}
+
+fn has_capitals(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 fn wrong<T>(wrong: &'static str, right: impl Into<String>) -> Result<T, HostsError> {

@@ -1,6 +1,6 @@
 //! Egress: what a job behind a bridge may reach.
 //!
-//! Pure: an [`Egress`] of the plan and what is [`Around`] the job become the [`rules`] of its network namespace, and a
+//! Pure: the [`Egress`] of a plan and what is [`Around`] the job become the [`rules`] of its network namespace, and a
 //! [`Policy`] that its resolver answers by.
 
 mod hosts;
@@ -19,11 +19,11 @@ pub use self::protocol::Protocol;
 
 /// What a job behind a bridge may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Egress {
+pub enum Egress<'p> {
     /// Everything but what is closed to every job: the host, other jobs, the cloud's metadata.
     Open,
-    /// These and nothing else.
-    Listed(Vec<Allowed>),
+    /// These entries of a plan and nothing else.
+    Listed(Vec<&'p Allowed>),
 }
 
 /// What may be reached of some hosts.

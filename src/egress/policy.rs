@@ -55,7 +55,7 @@ impl Answer {
 
 impl Policy {
     /// The policy of a plan, for a job in its surroundings.
-    pub(crate) fn new(egress: &Egress, around: &Around) -> Policy {
+    pub(crate) fn new(egress: &Egress<'_>, around: &Around) -> Policy {
         let mut policy = Policy {
             listed: None,
             closed: around.closed().collect(),
@@ -148,13 +148,17 @@ mod tests {
     use super::super::Allowed;
     use super::*;
 
-    fn listed(entries: &[(&str, &[u16], Option<Protocol>)]) -> Egress {
+    fn listed(entries: &[(&str, &[u16], Option<Protocol>)]) -> Vec<Allowed> {
         let allowed = entries.iter().map(|(hosts, ports, protocol)| Allowed {
             hosts: hosts.parse().unwrap(),
             ports: ports.to_vec(),
             protocol: *protocol,
         });
-        Egress::Listed(allowed.collect())
+        allowed.collect()
+    }
+
+    fn only(entries: &[Allowed]) -> Egress<'_> {
+        Egress::Listed(entries.iter().collect())
     }
 
     fn ways(answer: Answer) -> String {
@@ -174,12 +178,12 @@ mod tests {
 
     #[test]
     fn a_name_has_the_ways_of_every_entry_that_it_is_among() {
-        let egress = listed(&[
+        let entries = listed(&[
             ("a.example", &[443, 80], Some(Protocol::Tcp)),
             ("*.example", &[443], None),
             ("*.a.example", &[], Some(Protocol::Udp)),
         ]);
-        let policy = Policy::new(&egress, &Around::default());
+        let policy = Policy::new(&only(&entries), &Around::default());
         let of = |name| ways(policy.of_name(name));
         assert_eq!(of("a.example"), "tcp 80, tcp 443, udp 443");
         assert_eq!(of("b.a.example"), "tcp 443, udp, udp 443");
@@ -202,7 +206,7 @@ mod tests {
             peers: vec!["10.213.7.0/24".parse().unwrap()],
             own: Vec::new(),
         };
-        let leads = |egress: &Egress| -> Vec<&str> {
+        let leads = |egress: &Egress<'_>| -> Vec<&str> {
             let policy = Policy::new(egress, &around);
             [
                 "203.0.113.5",
@@ -242,19 +246,19 @@ mod tests {
                 "64:ff9b::203.0.113.5"
             ]
         );
-        let policy = Policy::new(&listed(&[("10.1.2.3", &[80], None)]), &around);
+        let policy = Policy::new(&only(&listed(&[("10.1.2.3", &[80], None)])), &around);
         let opened = |address: &str| policy.opens_at(address.parse().unwrap());
         assert!(policy.may_lead_to("10.1.2.3".parse().unwrap()) && !opened("10.1.2.3"));
         assert!(opened("203.0.113.5"));
         let public = ["203.0.113.5", "10.213.7.5", "2001:db8::5", "64:ff9b::203.0.113.5"];
-        assert_eq!(leads(&listed(&[])), public);
-        assert_eq!(leads(&listed(&[("0.0.0.0/0", &[], None)])), public);
+        assert_eq!(leads(&only(&listed(&[]))), public);
+        assert_eq!(leads(&only(&listed(&[("0.0.0.0/0", &[], None)]))), public);
         assert_eq!(
-            leads(&listed(&[
+            leads(&only(&listed(&[
                 ("10.1.0.0/16", &[], None),
                 ("169.254.169.254", &[80], None),
                 ("fc00::/7", &[], None)
-            ])),
+            ]))),
             [
                 "203.0.113.5",
                 "10.1.2.3",

@@ -112,7 +112,7 @@ impl Family {
 }
 
 /// The whole table.
-pub(crate) fn text(egress: &Egress, around: &Around) -> String {
+pub(crate) fn text(egress: &Egress<'_>, around: &Around) -> String {
     let mut sets = String::new();
     for family in Family::ALL {
         let (_, kind) = family.words();
@@ -268,7 +268,7 @@ fn sources(own: &[IpAddr]) -> String {
 }
 
 /// The rules for a connection to somewhere else: the first that fits decides.
-fn reach(egress: &Egress, around: &Around) -> String {
+fn reach(egress: &Egress<'_>, around: &Around) -> String {
     let mut rules = Rules::default();
     for family in Family::ALL {
         let (header, _) = family.words();
@@ -283,19 +283,26 @@ fn reach(egress: &Egress, around: &Around) -> String {
         ports: Vec::new(),
         protocol: None,
     });
-    let mut open: Vec<(IpNet, Allowed)> = Vec::new();
-    for entry in peers.chain(listed.iter().cloned()) {
-        if let Hosts::Network(network) = entry.hosts {
-            open.push((network, entry));
-        }
-    }
+    let peers: Vec<Allowed> = peers.collect();
+    let by_address = |entry| match entry {
+        &Allowed {
+            hosts: Hosts::Network(network),
+            ..
+        } => Some((network, entry)),
+        _ => None,
+    };
+    let mut open: Vec<(IpNet, &Allowed)> = peers
+        .iter()
+        .chain(listed.iter().copied())
+        .filter_map(by_address)
+        .collect();
     // The narrowest first: an entry opens what is closed when it lists no more than that, so `0.0.0.0/0` opens none of it.
     let mut closed: Vec<IpNet> = around.closed().collect();
     closed.sort_by_key(|network| (u8::MAX - network.prefix_len(), *network));
     for network in closed {
         let (within, rest) = open.into_iter().partition(|(entry, _)| network.contains(entry));
         open = rest;
-        let within: Vec<(IpNet, Allowed)> = within;
+        let within: Vec<(IpNet, &Allowed)> = within;
         if !within.is_empty() {
             rules.refuse();
         }
@@ -413,13 +420,14 @@ mod tests {
             ports: ports.to_vec(),
             protocol,
         };
-        let egress = Egress::Listed(vec![
+        let entries = [
             entry("index.example.org", &[443], None),
             entry("169.254.169.254", &[80], Some(crate::egress::Protocol::Tcp)),
             entry("203.0.113.0/24", &[], None),
             entry("2001:db8::/32", &[53, 443], Some(crate::egress::Protocol::Udp)),
             entry("0.0.0.0/0", &[123], None),
-        ]);
+        ];
+        let egress = Egress::Listed(entries.iter().collect());
         insta::assert_snapshot!(text(&egress, &around()));
     }
 }

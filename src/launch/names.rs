@@ -13,7 +13,7 @@ const RESOLV: &str = "/etc/resolv.conf";
 
 /// Starts the resolver of a job, on its sockets inside.
 pub(super) fn resolver(
-    egress: &Egress,
+    egress: &Egress<'_>,
     around: &Around,
     jobs: Jobs,
     sockets: Vec<OwnedFd>,
@@ -24,6 +24,6 @@ pub(super) fn resolver(
         read => read.map_err(|error| format!("{RESOLV}: {}", io_words(&error)))?,
     };
     let upstream = Upstream::from_resolv_conf(&servers);
-    let policy = Policy::new(egress, around);
+    let policy = || Policy::new(egress, around);
     Resolver::start(sockets, namespaces.user(), policy, upstream, jobs).map_err(words)
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 
 use super::error::{LaunchError, words};
 use super::names;
@@ -72,7 +73,8 @@ impl Running {
     /// # Errors
     /// The step that failed and why.
     pub(super) fn connect(&mut self, namespaces: &Namespaces, report: &Channel) -> Result<(), LaunchError> {
-        let steps = self.prepared.plan.network.clone();
+        let plan = Rc::clone(&self.prepared.plan);
+        let (steps, egress) = (&plan.network, plan.egress());
         let failed = |index: usize, cause: String| {
             LaunchError::step("network", index, steps.len(), &steps[index], cause)
         };
@@ -89,7 +91,6 @@ impl Running {
             .iter()
             .position(|step| matches!(step, NetworkStep::Join { .. }))
         {
-            let egress = self.prepared.plan.egress();
             let finished = self.reach.finish_bridge(egress.as_ref());
             finished.map_err(|cause| failed(joined, cause))?;
         }
@@ -114,9 +115,10 @@ impl Running {
                 true => Jobs::Named,
                 false => Jobs::Alone,
             };
-            let egress = self.prepared.plan.egress();
-            let egress = egress.ok_or_else(|| failed(index, NO_RULES.to_owned()))?;
-            let resolver = names::resolver(&egress, &self.reach.around, jobs, sockets, namespaces);
+            let egress = egress
+                .as_ref()
+                .ok_or_else(|| failed(index, NO_RULES.to_owned()))?;
+            let resolver = names::resolver(egress, &self.reach.around, jobs, sockets, namespaces);
             self.reach.resolver = Some(resolver.map_err(|cause| failed(index, cause))?);
         }
         let doors = std::mem::take(&mut self.reach.doors);
@@ -205,7 +207,7 @@ impl Running {
 
 impl Reach {
     /// Finishes the bridge, and says what the user should know of it.
-    fn finish_bridge(&mut self, egress: Option<&Egress>) -> Result<(), String> {
+    fn finish_bridge(&mut self, egress: Option<&Egress<'_>>) -> Result<(), String> {
         let Some(member) = &mut self.member else {
             return Ok(());
         };
@@ -263,7 +265,7 @@ impl Reach {
     ///
     /// # Errors
     /// When the kernel does not say it.
-    pub(super) fn connections(&mut self, egress: &Egress) -> Result<Option<Connections>, String> {
+    pub(super) fn connections(&mut self, egress: &Egress<'_>) -> Result<Option<Connections>, String> {
         let Some(resolver) = self.resolver.take() else {
             return Ok(None);
         };

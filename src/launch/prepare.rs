@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -60,7 +61,7 @@ pub(crate) struct Context<'a> {
 
 /// A plan with everything that its start needs; nothing of the job exists yet but perhaps its control group.
 pub(crate) struct Prepared {
-    pub(super) plan: Plan,
+    pub(super) plan: Rc<Plan>,
     pub(super) bound: Bound,
     pub(super) maps: Maps,
     /// Those that the launcher is sent, blocked since before anything was made.
@@ -86,7 +87,7 @@ pub(crate) struct Prepared {
 ///
 /// # Errors
 /// The step that failed and why; what had been made is gone again.
-pub(crate) fn prepare(plan: Plan, mut context: Context<'_>) -> Result<Prepared, LaunchError> {
+pub(crate) fn prepare(plan: Rc<Plan>, mut context: Context<'_>) -> Result<Prepared, LaunchError> {
     let streams = context.streams.take();
     let context = &context;
     let signals = signals::block().map_err(|errno| LaunchError::setup("signals", words(errno)))?;

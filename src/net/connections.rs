@@ -193,10 +193,11 @@ mod tests {
             ports: ports.to_vec(),
             protocol: None,
         };
-        let egress = Egress::Listed(vec![
+        let entries = [
             entry("*.example.org", &[443]),
             entry("files.example.org", &[8443]),
-        ]);
+        ];
+        let egress = Egress::Listed(entries.iter().collect());
         Connections::new(tried, &lookups, &Policy::new(&egress, &Around::default()))
     }
 

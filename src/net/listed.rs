@@ -29,7 +29,7 @@ pub(super) const RULES: [&str; 2] = [
 pub(super) fn open(
     (folder, bridge): (&Path, &str),
     (number, addresses): (Number, &[IpAddr]),
-    listed: &[Allowed],
+    listed: &[&Allowed],
     here: &[IpNet],
 ) -> Result<(), String> {
     let elements = elements(addresses, listed, here);
@@ -68,7 +68,7 @@ fn file(folder: &Path, number: Number) -> PathBuf {
 }
 
 /// The elements, each with its set.
-fn elements(job: &[IpAddr], listed: &[Allowed], here: &[IpNet]) -> Vec<(&'static str, String)> {
+fn elements(job: &[IpAddr], listed: &[&Allowed], here: &[IpNet]) -> Vec<(&'static str, String)> {
     let mut elements = Vec::new();
     for entry in listed {
         let Hosts::Network(network) = entry.hosts else {
@@ -114,6 +114,7 @@ mod tests {
         ];
         let job = ["10.213.7.5".parse().unwrap(), "fd72::7:5".parse().unwrap()];
         let here = ["198.51.100.2/32".parse().unwrap()];
+        let listed: Vec<&Allowed> = listed.iter().collect();
         let found: Vec<String> = elements(&job, &listed, &here)
             .into_iter()
             .map(|(set, element)| format!("{set} {element}"))

@@ -82,7 +82,7 @@ impl Member {
     ///
     /// # Errors
     /// nft's words, or those of the file that remembers what to close again.
-    pub(crate) fn open(&self, listed: &[Allowed], closed: &[IpNet]) -> Result<(), String> {
+    pub(crate) fn open(&self, listed: &[&Allowed], closed: &[IpNet]) -> Result<(), String> {
         let addresses = self.subnet.addresses(self.lease.number);
         let addresses = addresses.map(|(address, _)| address);
         let bridge = &self.bridge.name;

@@ -97,13 +97,13 @@ impl Plan {
     }
 
     /// What a job behind a bridge may reach; none for any other.
-    pub(crate) fn egress(&self) -> Option<Egress> {
+    pub(crate) fn egress(&self) -> Option<Egress<'_>> {
         let rules = self.network.iter().find_map(|step| match step {
             NetworkStep::Rules { open } => Some(*open),
             _ => None,
         });
         let allowed = self.network.iter().filter_map(|step| match step {
-            NetworkStep::Allow(allowed) => Some(allowed.clone()),
+            NetworkStep::Allow(allowed) => Some(allowed),
             _ => None,
         });
         Some(match rules? {

@@ -77,20 +77,21 @@ pub(crate) fn open() -> Result<Vec<OwnedFd>, String> {
 }
 
 impl Resolver {
-    /// Starts a resolver on the sockets of [`open`], with what it keeps of rights in the job's user namespace.
+    /// Starts a resolver on the sockets of [`open`], with what it keeps of rights in the job's user namespace. It makes its
+    /// policy by itself, while this process goes on; who asks before has to wait for it.
     ///
     /// # Errors
     /// EBADF when these are not its sockets; ECHILD when it could not give its rights up; fork's.
     pub(crate) fn start(
         sockets: Vec<OwnedFd>,
         user: BorrowedFd<'_>,
-        policy: Policy,
+        policy: impl FnOnce() -> Policy,
         upstream: Upstream,
         jobs: Jobs,
     ) -> Result<Resolver, Errno> {
         let [udp, tcp, its_sets, our_sets] = <[OwnedFd; 4]>::try_from(sockets).map_err(|_| Errno::EBADF)?;
         let (directory, inquirer) = directory::pair().map_err(|error| errno(&error))?;
-        let (mut channel, theirs) = UnixStream::pair().map_err(|error| errno(&error))?;
+        let (mut channel, mut theirs) = UnixStream::pair().map_err(|error| errno(&error))?;
         let child = fork::run(|| {
             let inquirer = OwnedFd::from(inquirer);
             let kept = [
@@ -100,11 +101,11 @@ impl Resolver {
                 its_sets.as_fd(),
                 inquirer.as_fd(),
             ];
-            if confine(user, None, &kept, ADMIN).is_err() {
+            if confine(user, None, &kept, ADMIN).is_err() || theirs.write_all(&[0]).is_err() {
                 return 1;
             }
             let desk = Desk {
-                policy,
+                policy: policy(),
                 upstream,
                 jobs: match jobs {
                     Jobs::Alone => None,
@@ -170,7 +171,6 @@ fn serve(desk: Desk, mut channel: UnixStream, udp: UdpSocket, tcp: TcpListener) 
     let (desk, udp) = (Arc::new(desk), Arc::new(udp));
     let (busy, talking) = (Arc::new(()), Arc::new(()));
     let mut connections: VecDeque<Arc<TcpStream>> = VecDeque::new();
-    channel.write_all(&[0])?;
     let mut bytes = vec![0; usize::from(u16::MAX)];
     loop {
         let mut watched =
