@@ -1,10 +1,8 @@
 //! What somebody probably meant.
 
-use toml::Spanned;
-use toml::de::{DeString, DeValue};
-
 use super::nearest::nearest;
 use super::schema::{Key, Kind, Section};
+use super::syntax::{Toml, TomlKey};
 use crate::problem::{Problem, codes};
 
 /// What other tools call it, and what it is called here.
@@ -46,7 +44,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 ];
 
 /// A key that a section does not have.
-pub(super) fn unknown_key(section: &'static Section, key: &Spanned<DeString<'_>>) -> Problem {
+pub(super) fn unknown_key(section: &'static Section, key: &TomlKey<'_>) -> Problem {
     let name = key.get_ref();
     let names = || section.keys.iter().map(|key| key.name);
     let folded = name.to_ascii_lowercase().replace('_', "-");
@@ -106,42 +104,42 @@ pub(super) fn array(key: &str, text: &str) -> String {
 }
 
 /// The same value in the type that is needed, where there is no doubt about it.
-pub(super) fn retyped(kind: &'static Kind, value: &DeValue<'_>) -> String {
+pub(super) fn retyped(kind: &'static Kind, value: &Toml<'_>) -> String {
     let kinds = kind.alternatives();
     let takes = |wanted: fn(&Kind) -> bool| kinds.iter().any(|kind| wanted(kind));
     match value {
-        DeValue::String(text)
+        Toml::String(text)
             if takes(|kind| matches!(kind, Kind::Integer(..) | Kind::Cpus)) && is_number(text) =>
         {
             format!("write {text} without quotes")
         }
-        DeValue::String(text)
+        Toml::String(text)
             if takes(|kind| matches!(kind, Kind::Bool | Kind::AlwaysOn(_) | Kind::Removed))
                 && matches!(&**text, "true" | "false") =>
         {
             format!("write {text} without quotes")
         }
-        DeValue::String(_) if takes(|kind| matches!(kind, Kind::Unlimited)) => {
+        Toml::String(_) if takes(|kind| matches!(kind, Kind::Unlimited)) => {
             "write \"unlimited\" where there is no limit".to_owned()
         }
-        DeValue::String(text) => kinds
+        Toml::String(text) => kinds
             .iter()
             .find_map(|kind| key_for(kind, text))
             .map(|key| format!("write `{{ {key} = {} }}`", toml_string(text)))
             .unwrap_or_default(),
-        DeValue::Integer(_) | DeValue::Float(_)
+        Toml::Integer(_) | Toml::Float(_)
             if takes(|kind| matches!(kind, Kind::Text(_) | Kind::Template(_))) =>
         {
             match value {
-                DeValue::Integer(number) => format!("write \"{number}\""),
-                DeValue::Float(number) => format!("write \"{number}\""),
+                Toml::Integer(number) => format!("write \"{number}\""),
+                Toml::Float(number) => format!("write \"{number}\""),
                 _ => String::new(),
             }
         }
-        DeValue::Table(_) if takes(|kind| matches!(kind, Kind::List(Kind::Table(_)))) => {
+        Toml::Table(_) if takes(|kind| matches!(kind, Kind::List(Kind::Table(_)))) => {
             "write its header in two pairs of brackets, once for each: `[[…]]`".to_owned()
         }
-        DeValue::Array(_) if takes(|kind| matches!(kind, Kind::Entries(_))) => {
+        Toml::Array(_) if takes(|kind| matches!(kind, Kind::Entries(_))) => {
             "every entry has a key of its own here, so that profiles can be merged".to_owned()
         }
         _ => String::new(),

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::advice;
 use super::grammar::{self, Check, Wrong};
 use super::schema::{Entries, Kind, Section, Unit, listed};
+use super::syntax::{Toml, TomlArray, TomlKey, TomlTable};
 use super::template::{Flaw, Template};
 use super::value::{Node, Table, Value};
 use crate::problem::{ENOUGH, Problem, codes};
@@ -23,23 +23,23 @@ pub(super) struct Decoder {
     pub problems: Vec<Problem>,
 }
 
-type Key<'i> = Spanned<DeString<'i>>;
-
 impl Decoder {
     /// A table with known keys.
-    pub(super) fn section(&mut self, section: &'static Section, table: DeTable<'_>) -> Table {
-        let mut entries = Table::with_capacity(table.len());
+    pub(super) fn section(&mut self, section: &'static Section, table: TomlTable<'_>) -> Table {
+        let mut entries = Vec::with_capacity(table.len());
         for (key, value) in table {
             if self.problems.len() >= ENOUGH {
                 break;
             }
             match section.key(key.get_ref()) {
                 Some(known) => {
-                    entries.insert(known.name, self.node(&known.kind, &key, value));
+                    let node = self.node(&known.kind, &key, value);
+                    entries.push((known.name.into(), node));
                 }
                 None => self.problems.push(advice::unknown_key(section, &key)),
             }
         }
+        let entries = Table::of(entries);
         self.one_kind(section, &entries);
         if let [a, b] = section.rivals
             && let (Some(a_node), Some(b_node)) = (entries.get(a), entries.get(b))
@@ -79,8 +79,8 @@ impl Decoder {
     }
 
     /// A table whose keys the user chooses.
-    pub(super) fn entries(&mut self, entries: &'static Entries, table: DeTable<'_>) -> Table {
-        let mut found = Table::with_capacity(table.len());
+    pub(super) fn entries(&mut self, entries: &'static Entries, table: TomlTable<'_>) -> Table {
+        let mut found = Vec::with_capacity(table.len());
         for (key, value) in table {
             if self.problems.len() >= ENOUGH {
                 break;
@@ -97,22 +97,22 @@ impl Decoder {
                 self.problem(wrong.code, key.span(), message, wrong.right);
             }
             let node = self.node(&entries.value, &key, value);
-            found.insert(key.into_inner().into_owned(), node);
+            found.push((key.into_inner().into_owned().into(), node));
         }
-        found
+        Table::of(found)
     }
 
-    fn node(&mut self, kind: &'static Kind, key: &Key<'_>, value: Spanned<DeValue<'_>>) -> Node {
+    fn node(&mut self, kind: &'static Kind, key: &TomlKey<'_>, value: Spanned<Toml<'_>>) -> Node {
         Node {
             key: key.span(),
             span: value.span(),
-            whole: !value.get_ref().is_table(),
+            whole: !matches!(value.get_ref(), Toml::Table(_)),
             value: self.value(kind, key.get_ref(), value),
         }
     }
 
     /// Takes the value apart: what is read of it is in the room of what it leaves.
-    fn value(&mut self, kind: &'static Kind, key: &str, value: Spanned<DeValue<'_>>) -> Value {
+    fn value(&mut self, kind: &'static Kind, key: &str, value: Spanned<Toml<'_>>) -> Value {
         let span = value.span();
         match (kind, value.get_ref()) {
             (Kind::Either(kinds), found) => {
@@ -122,7 +122,7 @@ impl Decoder {
                     None => self.wrong_type(kind, key, &value),
                 }
             }
-            (Kind::Short(_, _, section), DeValue::Table(_)) => {
+            (Kind::Short(_, _, section), Toml::Table(_)) => {
                 Value::Table(self.section(section, table_of(value)))
             }
             (Kind::Short(name, bare, _), _)
@@ -136,10 +136,10 @@ impl Decoder {
                 };
                 Value::Table(Table::from([(*name, node)]))
             }
-            (Kind::Bool | Kind::AlwaysOn(_), DeValue::Boolean(true)) => Value::Bool(true),
-            (Kind::Bool, DeValue::Boolean(false)) => Value::Bool(false),
-            (Kind::Removed, DeValue::Boolean(false)) => Value::Removed,
-            (Kind::AlwaysOn(reason), DeValue::Boolean(false)) => {
+            (Kind::Bool | Kind::AlwaysOn(_), Toml::Boolean(true)) => Value::Bool(true),
+            (Kind::Bool, Toml::Boolean(false)) => Value::Bool(false),
+            (Kind::Removed, Toml::Boolean(false)) => Value::Removed,
+            (Kind::AlwaysOn(reason), Toml::Boolean(false)) => {
                 let message = format!("`{key}` cannot be switched off: {reason}");
                 self.problem(codes::REFUSED_KEY, span, message, "leave it out")
             }
@@ -147,8 +147,8 @@ impl Decoder {
                 let message = format!("`{key}` cannot be written: {reason}");
                 self.problem(codes::REFUSED_KEY, span, message, "leave it out")
             }
-            (Kind::Integer(least, most), DeValue::Integer(number)) => {
-                match i64::from_str_radix(number.as_str(), number.radix()) {
+            (Kind::Integer(least, most), Toml::Integer(number)) => {
+                match i64::from_str_radix(&number.digits, number.radix) {
                     Ok(number) if (*least..=*most).contains(&number) => Value::Integer(number),
                     _ => self.problem(
                         codes::OUT_OF_RANGE,
@@ -161,13 +161,13 @@ impl Decoder {
                     ),
                 }
             }
-            (Kind::Cpus, DeValue::Float(_) | DeValue::Integer(_)) => self.cpus(key, &value),
-            (Kind::Quantity(unit), DeValue::String(text)) => self.quantity(*unit, text, span),
+            (Kind::Cpus, Toml::Float(_) | Toml::Integer(_)) => self.cpus(key, &value),
+            (Kind::Quantity(unit), Toml::String(text)) => self.quantity(*unit, text, span),
             // A bare number: the readings that it could have had.
-            (Kind::Quantity(unit), DeValue::Integer(number)) => self.quantity(*unit, number.as_str(), span),
-            (Kind::Quantity(unit), DeValue::Float(number)) => self.quantity(*unit, number.as_str(), span),
-            (Kind::Unlimited, DeValue::String(text)) if text == "unlimited" => Value::Unlimited,
-            (Kind::Word(words), DeValue::String(text)) => match words.iter().find(|word| *word == text) {
+            (Kind::Quantity(unit), Toml::Integer(number)) => self.quantity(*unit, &number.digits, span),
+            (Kind::Quantity(unit), Toml::Float(number)) => self.quantity(*unit, number, span),
+            (Kind::Unlimited, Toml::String(text)) if text == "unlimited" => Value::Unlimited,
+            (Kind::Word(words), Toml::String(text)) => match words.iter().find(|word| *word == text) {
                 Some(word) => Value::Text((*word).to_owned()),
                 None => {
                     let message = format!("{} is not one of the words for `{key}`", advice::shown(text));
@@ -177,10 +177,10 @@ impl Decoder {
                     self.problem(codes::UNKNOWN_WORD, span, message, right)
                 }
             },
-            (Kind::Text(check), DeValue::String(text)) => self.text(*check, text, span),
-            (Kind::Template(check), DeValue::String(text)) => self.template(*check, text, span),
-            (Kind::List(item), DeValue::Array(_)) => Value::List(
-                array_of(value)
+            (Kind::Text(check), Toml::String(text)) => self.text(*check, text, span),
+            (Kind::Template(check), Toml::String(text)) => self.template(*check, text, span),
+            (Kind::List(item), Toml::Array(_)) => Value::List(
+                items_of(value)
                     .into_iter()
                     .map(|each| Node {
                         key: each.span(),
@@ -190,11 +190,11 @@ impl Decoder {
                     })
                     .collect(),
             ),
-            (Kind::List(_), DeValue::String(text)) => {
+            (Kind::List(_), Toml::String(text)) => {
                 let message = format!("`{key}` is one string, and an array of strings is needed");
                 self.problem(codes::NOT_AN_ARRAY, span, message, advice::array(key, text))
             }
-            (Kind::Table(section), DeValue::Table(table)) => {
+            (Kind::Table(section), Toml::Table(table)) => {
                 if table.is_empty() && section.kinds.len() == section.keys.len() {
                     let help = format!("write one of {}", listed_keys(section.kinds));
                     let message = format!("`{key}` says nothing");
@@ -202,17 +202,15 @@ impl Decoder {
                 }
                 Value::Table(self.section(section, table_of(value)))
             }
-            (Kind::Entries(entries), DeValue::Table(_)) => {
-                Value::Table(self.entries(entries, table_of(value)))
-            }
+            (Kind::Entries(entries), Toml::Table(_)) => Value::Table(self.entries(entries, table_of(value))),
             _ => self.wrong_type(kind, key, &value),
         }
     }
 
-    fn cpus(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Value {
+    fn cpus(&mut self, key: &str, value: &Spanned<Toml<'_>>) -> Value {
         let text = match value.get_ref() {
-            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
-            DeValue::Float(number) => number.as_str(),
+            Toml::Integer(number) if number.radix == 10 => &number.digits,
+            Toml::Float(number) => number,
             _ => "",
         };
         match MilliCpus::parse(text) {
@@ -306,16 +304,16 @@ impl Decoder {
         self.problem(wrong.code, span, message, wrong.right)
     }
 
-    fn wrong_type(&mut self, kind: &'static Kind, key: &str, value: &Spanned<DeValue<'_>>) -> Value {
+    fn wrong_type(&mut self, kind: &'static Kind, key: &str, value: &Spanned<Toml<'_>>) -> Value {
         let found = match value.get_ref() {
-            DeValue::String(_) => "a string",
-            DeValue::Integer(_) => "an integer",
-            DeValue::Float(_) => "a float",
-            DeValue::Boolean(true) => "`true`",
-            DeValue::Boolean(false) => "`false`",
-            DeValue::Datetime(_) => "a date or time",
-            DeValue::Array(_) => "an array",
-            DeValue::Table(_) => "a table",
+            Toml::String(_) => "a string",
+            Toml::Integer(_) => "an integer",
+            Toml::Float(_) => "a float",
+            Toml::Boolean(true) => "`true`",
+            Toml::Boolean(false) => "`false`",
+            Toml::Datetime => "a date or time",
+            Toml::Array(_) => "an array",
+            Toml::Table(_) => "a table",
         };
         let message = format!("`{}` takes {}, not {found}", key.escape_debug(), kind.expects());
         self.problem(
@@ -339,18 +337,18 @@ impl Decoder {
 }
 
 /// The entries of a table; none of anything else.
-fn table_of(value: Spanned<DeValue<'_>>) -> DeTable<'_> {
+fn table_of(value: Spanned<Toml<'_>>) -> TomlTable<'_> {
     match value.into_inner() {
-        DeValue::Table(table) => table,
-        _ => DeTable::new(),
+        Toml::Table(table) => table,
+        _ => TomlTable::default(),
     }
 }
 
 /// The items of an array; none of anything else.
-fn array_of(value: Spanned<DeValue<'_>>) -> DeArray<'_> {
+fn items_of(value: Spanned<Toml<'_>>) -> Vec<Spanned<Toml<'_>>> {
     match value.into_inner() {
-        DeValue::Array(items) => items,
-        _ => DeArray::new(),
+        Toml::Array(TomlArray { items, .. }) => items,
+        _ => Vec::new(),
     }
 }
 
@@ -361,29 +359,29 @@ fn listed_keys(names: &[&str]) -> String {
 }
 
 /// Whether a value is of a type that a kind takes.
-fn fits(kind: &Kind, value: &DeValue<'_>) -> bool {
+fn fits(kind: &Kind, value: &Toml<'_>) -> bool {
     match kind {
         Kind::Refused(_) => true,
-        Kind::Bool | Kind::AlwaysOn(_) => value.is_bool(),
-        Kind::Removed => value.as_bool() == Some(false),
-        Kind::Integer(..) => value.is_integer(),
-        Kind::Cpus => value.is_integer() || value.is_float(),
+        Kind::Bool | Kind::AlwaysOn(_) => matches!(value, Toml::Boolean(_)),
+        Kind::Removed => matches!(value, Toml::Boolean(false)),
+        Kind::Integer(..) => matches!(value, Toml::Integer(_)),
+        Kind::Cpus => matches!(value, Toml::Integer(_) | Toml::Float(_)),
         Kind::Unlimited => value.as_str() == Some("unlimited"),
         // So that the next alternative is asked.
         Kind::Quantity(_) => value.as_str().is_some_and(|text| text != "unlimited"),
-        Kind::Word(_) | Kind::Text(_) | Kind::Template(_) => value.is_str(),
-        Kind::List(_) => value.is_array(),
-        Kind::Table(_) | Kind::Entries(_) => value.is_table(),
+        Kind::Word(_) | Kind::Text(_) | Kind::Template(_) => matches!(value, Toml::String(_)),
+        Kind::List(_) => matches!(value, Toml::Array(_)),
+        Kind::Table(_) | Kind::Entries(_) => matches!(value, Toml::Table(_)),
         Kind::Either(kinds) => kinds.iter().any(|kind| fits(kind, value)),
-        Kind::Short(_, bare, _) => value.is_table() || fits(bare, value),
+        Kind::Short(_, bare, _) => matches!(value, Toml::Table(_)) || fits(bare, value),
     }
 }
 
 /// Whether a kind has something better to say about a value than that its type is wrong.
-fn almost(kind: &Kind, value: &DeValue<'_>) -> bool {
+fn almost(kind: &Kind, value: &Toml<'_>) -> bool {
     match kind {
-        Kind::Quantity(_) => value.is_str() || value.is_integer() || value.is_float(),
-        Kind::List(_) => value.is_str(),
+        Kind::Quantity(_) => matches!(value, Toml::String(_) | Toml::Integer(_) | Toml::Float(_)),
+        Kind::List(_) => matches!(value, Toml::String(_)),
         Kind::Short(_, bare, _) => almost(bare, value),
         _ => false,
     }

@@ -28,12 +28,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use toml::de::{DeTable, DeValue};
-
 use self::decode::Decoder;
 pub use self::json_schema::json_schema;
 use self::matrix::Matrix;
 pub use self::matrix::Variant;
+use self::syntax::{Toml, TomlTable};
 use self::value::{Table, Value};
 use crate::problem::{Problem, Problems, codes};
 
@@ -101,7 +100,7 @@ pub(crate) fn parse_recoverable(text: &str) -> (Option<Manifest>, Vec<Problem>) 
         variables: variable_names(&root),
         problems: Vec::new(),
     };
-    let says_schema = root.contains_key("schema");
+    let says_schema = root.get("schema").is_some();
     let mut tables = decoder.section(&sections::ROOT, root);
     if readable && !says_schema {
         let help = "write `schema = 1` as the first line";
@@ -155,9 +154,9 @@ fn first_of_line(text: &str, problem: &Problem) -> usize {
 }
 
 /// The names that `${…}` may hold, read before everything else.
-fn variable_names(root: &DeTable<'_>) -> BTreeSet<String> {
-    match root.get("variables").map(|value| value.get_ref()) {
-        Some(DeValue::Table(table)) => table.keys().map(|key| key.get_ref().to_string()).collect(),
+fn variable_names(root: &TomlTable<'_>) -> BTreeSet<String> {
+    match root.get("variables") {
+        Some(Toml::Table(table)) => table.keys().map(str::to_owned).collect(),
         _ => BTreeSet::new(),
     }
 }

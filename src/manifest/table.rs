@@ -15,9 +15,10 @@ pub(crate) type Key = Cow<'static, str>;
 pub(crate) struct Table(Vec<(Key, Node)>);
 
 impl Table {
-    /// None, with room for so many and no more.
-    pub(crate) fn with_capacity(entries: usize) -> Table {
-        Table(Vec::with_capacity(entries))
+    /// These, each with a key of its own.
+    pub(crate) fn of(mut entries: Vec<(Key, Node)>) -> Table {
+        entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Table(entries)
     }
 
     /// Whether there are none.
