@@ -19,6 +19,7 @@ use crate::net::pasta::{self, Pasta};
 use crate::net::publish::{Door, Porter};
 use crate::net::resolver::{self, Jobs, Resolver};
 use crate::net::ruleset::Dropping;
+use crate::net::ways::Ways;
 use crate::plan::NetworkStep;
 use crate::profile::Protocol;
 use crate::report::channel::Channel;
@@ -33,6 +34,7 @@ pub(super) struct Reach {
     member: Option<Member>,
     /// As an ordinary user: what stands between the job and the host.
     pasta: Option<Pasta>,
+    ways: Option<Ways>,
     /// Sockets of the host, until their porter has them.
     doors: Vec<Door>,
     porter: Option<Porter>,
@@ -95,7 +97,8 @@ impl Running {
             finished.map_err(|cause| failed(joined, cause))?;
         }
         if let (Some(interface), Some(by_pasta)) = (self.reach.interface, by_pasta) {
-            let pasta = Pasta::start(&agent, &interface);
+            let link = self.reach.ways.as_ref().and_then(Ways::link);
+            let pasta = Pasta::start(&agent, &interface, link);
             self.reach.pasta = Some(pasta.map_err(|cause| failed(by_pasta, cause))?);
         }
         let waits: Vec<BorrowedFd<'_>> = std::iter::once(agent.as_fd())
@@ -158,17 +161,18 @@ impl Running {
                 member.plug(namespaces.net(), *alone)?;
             }
             NetworkStep::Pasta => {
-                let (subnet, way_out) = self.prepared.networks.apart()?;
+                let (subnet, ways) = self.prepared.networks.apart()?;
                 reach.interface = Some(Interface {
                     subnet,
                     number: ALONE,
                     tap: Some(pasta::MTU),
-                    ipv6: match (ipv6, way_out) {
+                    ipv6: match (ipv6, ways.ipv6) {
                         (false, _) => Ipv6::Off,
                         (true, false) => Ipv6::Apart,
                         (true, true) => Ipv6::On,
                     },
                 });
+                reach.ways = Some(ways);
             }
             NetworkStep::Publish { at, to, protocol } => reach.publish(at, *to, *protocol)?,
             NetworkStep::Loopback => return Ok(Some(Act::Loopback)),

@@ -5,7 +5,6 @@
 //! settings are made only by who has a lease, so any later command finds by the leases that nobody holds what dead runs
 //! have left.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,12 +26,10 @@ use super::nft::Loading;
 use super::pool::Pool;
 use super::ruleset::{self, Dropping, Ruleset};
 use super::subnet::{GATEWAY, Subnet};
+use super::ways::Ways;
 use super::words;
 use super::{around, forwarding, host_rules, listed, nft, route, sysctl};
 use crate::egress::Around;
-
-/// The largest packet of a network whose host has no way out.
-const MTU: u32 = 1500;
 
 /// How long a bridge stays without a job. To make one and to remove one take the kernel 10 and 80 ms: who runs one job after
 /// the other waits for neither.
@@ -200,14 +197,14 @@ impl Networks {
         self.folder.join(bridge)
     }
 
-    /// Addresses for a job that is on no network of the host, and whether IPv6 leads anywhere from here.
+    /// Addresses for a job that is on no network of the host, and the host's ways out.
     ///
     /// # Errors
     /// When the pool has none that this host does not use.
-    pub(crate) fn apart(&self) -> Result<(Subnet, bool), String> {
+    pub(crate) fn apart(&self) -> Result<(Subnet, Ways), String> {
         let ways = Ways::look(&mut Netlink::open().map_err(words)?)?;
         let subnet = self.free_subnet(&self.bridge_name(""), &ways.ipv4)?;
-        Ok((subnet, ways.ipv6))
+        Ok((subnet, ways))
     }
 
     /// What stands around a job with this interface, `alone` or with the other jobs there.
@@ -436,57 +433,6 @@ fn clear(folder: &Path) -> Result<(), String> {
             .map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     Ok(())
-}
-
-/// The ways of a host.
-struct Ways {
-    /// Its routes of IPv4.
-    ipv4: Vec<route::Route>,
-    /// The links by which packets for anywhere leave.
-    out: Vec<Link>,
-    /// The names of those that lead somewhere by IPv4.
-    links: Vec<String>,
-    /// Whether IPv6 leads anywhere.
-    ipv6: bool,
-}
-
-impl Ways {
-    fn look(netlink: &mut Netlink) -> Result<Ways, String> {
-        let ipv4 = route::routes(netlink, AddressFamily::Inet).map_err(words)?;
-        let ipv6 = match route::has_ipv6() {
-            true => route::routes(netlink, AddressFamily::Inet6).map_err(words)?,
-            false => Vec::new(),
-        };
-        let numbers = |routes: &[route::Route], family, all: bool| -> BTreeSet<u32> {
-            let ways = routes.iter().filter(|route| all || route.is_out(family));
-            ways.filter_map(|route| route.link).collect()
-        };
-        let mut named = |numbers: BTreeSet<u32>| -> Result<Vec<Link>, String> {
-            let links = numbers.into_iter().map(|index| link::number(netlink, index));
-            let links: Result<Vec<Option<Link>>, Errno> = links.collect();
-            // One may have gone meanwhile.
-            links
-                .map(|links| links.into_iter().flatten().collect())
-                .map_err(words)
-        };
-        let out_v6 = numbers(&ipv6, AddressFamily::Inet6, false);
-        let links = named(numbers(&ipv4, AddressFamily::Inet, true))?;
-        let others = links
-            .into_iter()
-            .map(|link| link.name)
-            .filter(|name| !name.starts_with(PREFIX));
-        Ok(Ways {
-            ipv6: !out_v6.is_empty(),
-            out: named(&numbers(&ipv4, AddressFamily::Inet, false) | &out_v6)?,
-            links: others.collect(),
-            ipv4,
-        })
-    }
-
-    /// The largest packet that leaves by each of them, in bytes.
-    fn mtu(&self) -> u32 {
-        self.out.iter().map(|link| link.mtu).min().unwrap_or(MTU)
-    }
 }
 
 /// Removes a link; one that is not there is no trouble.

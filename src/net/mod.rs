@@ -32,6 +32,7 @@ pub(crate) mod sets;
 mod subnet;
 mod sysctl;
 mod trusted;
+pub(crate) mod ways;
 
 use nix::errno::Errno;
 

@@ -42,11 +42,12 @@ pub(crate) struct Pasta {
 }
 
 impl Pasta {
-    /// Starts it on the namespaces of a job, that `agent` is in. The interface comes a little later.
+    /// Starts it on the namespaces of a job, that `agent` is in, with the host's `link` where it would find none. The interface
+    /// comes a little later.
     ///
     /// # Errors
     /// That it is not installed, or cannot be started.
-    pub(crate) fn start(agent: &Agent, interface: &Interface) -> Result<Pasta, String> {
+    pub(crate) fn start(agent: &Agent, interface: &Interface, link: Option<&str>) -> Result<Pasta, String> {
         let program = program().ok_or("pasta is not installed (package passt)")?;
         let words = |errno: Errno| format!("{}: {}", program.display(), super::words(errno));
         let said =
@@ -57,6 +58,8 @@ impl Pasta {
         fcntl(&said, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).map_err(words)?;
         let mut command = Command::new(program);
         command.args(["--foreground", "--quiet", "--ns-ifname", INTERFACE]);
+        // It looks for a default route, and for nothing else.
+        command.args(link.iter().flat_map(|link| ["--interface", link]));
         // It enters the one before it opens the other, and may then look only at who is there. PID 1 has closed itself.
         for name in ["user", "net"] {
             command.args([format!("--{name}ns"), format!("/proc/{}/ns/{name}", agent.pid())]);
