@@ -319,14 +319,23 @@ impl Reach {
         let porter = porter.map_err(|cause| format!("published ports: {cause}"));
         drop(self.pasta);
         let left = self.member.map_or(Ok(()), |member| {
-            fork::outlive(|| {
+            let mut member = Some(member);
+            let apart = fork::outlive(|| {
                 // There is nobody to tell any more; the next sweep tries again, and tells.
-                if process::keep_only(&member.held()).is_ok() {
+                if let Some(member) = member
+                    .take()
+                    .filter(|member| process::keep_only(&member.held()).is_ok())
+                {
                     drop(member.leave());
                 }
-            })
+            });
+            match (apart, member) {
+                // Where there can be no other process it has to be done here.
+                (Err(_), Some(member)) => member.leave(),
+                _ => Ok(()),
+            }
         });
-        let left = left.map_err(|errno| format!("leave the network: {}", words(errno)));
+        let left = left.map_err(|cause| format!("leave the network: {cause}"));
         let mut troubles = self.troubles.into_inner();
         // Said once: the same again would be no news.
         troubles.dedup();

@@ -132,7 +132,7 @@ impl Networks {
         // The job that had this number before may have been killed.
         let joined = joined.and_then(|joined| match joined.rules {
             Some(_) => Ok(joined),
-            None => listed::close(&folder, lease.number).map(|()| joined),
+            None => listed::close((&folder, &bridge), lease.number).map(|()| joined),
         });
         let Joined {
             link,
@@ -221,7 +221,7 @@ impl Networks {
         for folder in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = folder.file_name();
             if let Some(bridge) = name.to_str().filter(|name| name.starts_with(PREFIX)) {
-                let cleared = clear(&folder.path()).and_then(|()| self.remove_unused(bridge, kept));
+                let cleared = clear(&folder.path(), bridge).and_then(|()| self.remove_unused(bridge, kept));
                 left.extend(cleared.err());
             }
         }
@@ -424,10 +424,11 @@ impl Networks {
 }
 
 /// Removes what the dead runs of a network have left.
-fn clear(folder: &Path) -> Result<(), String> {
+fn clear(folder: &Path, bridge: &str) -> Result<(), String> {
     let mut netlink = Netlink::open().map_err(words)?;
     for (lease, entry) in Lease::dead(folder) {
         delete(&mut netlink, &entry.link)?;
+        listed::close((folder, bridge), lease.number)?;
         lease
             .empty()
             .map_err(|error| format!("{}: {error}", folder.display()))?;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::nft;
 use super::subnet::Number;
+use super::{nft, ruleset, words};
 use crate::egress::{Allowed, CLOSED, Hosts, Way};
 
 /// The rules of the host's table that let it through: who, where to, by what, for both kinds of addresses.
@@ -47,17 +47,21 @@ pub(super) fn open(
     nft::load(&all("add"))
 }
 
-/// Closes what the job of a number listed on the network of `folder`; nothing, mostly.
+/// Closes what the job of a number listed on the network of `bridge`; nothing, mostly.
 ///
 /// # Errors
 /// nft's words, or those of the file.
-pub(super) fn close(folder: &Path, number: Number) -> Result<(), String> {
+pub(super) fn close((folder, bridge): (&Path, &str), number: Number) -> Result<(), String> {
     let file = file(folder, number);
     let at = |error: io::Error| format!("{}: {error}", file.display());
     match fs::read_to_string(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         close => {
-            nft::load(&close.map_err(at)?)?;
+            let close = close.map_err(at)?;
+            // In rules that somebody has thrown away nothing is open.
+            if ruleset::look(bridge).map_err(words)?.table.is_some() {
+                nft::load(&close)?;
+            }
             fs::remove_file(&file).map_err(at)
         }
     }

@@ -117,7 +117,7 @@ impl Member {
     pub(crate) fn leave(self) -> Result<(), String> {
         delete(&mut Netlink::open().map_err(words)?, &self.port)?;
         let folder = self.networks.folder_of(&self.bridge.name);
-        listed::close(&folder, self.lease.number)?;
+        listed::close((&folder, &self.bridge.name), self.lease.number)?;
         self.lease.empty().map_err(|error| error.to_string())?;
         drop(self.jobs_lock);
         self.networks.keep(&self.bridge.name)

@@ -7,7 +7,12 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
+};
+
+use super::nfnetlink::PATIENCE;
 
 /// More than the kernel puts into one datagram of a dump (32 KiB, netlink_dump of net/netlink/af_netlink.c).
 const DATAGRAM: usize = 64 << 10;
@@ -30,13 +35,14 @@ impl Netlink {
             SockFlag::SOCK_CLOEXEC,
             SockProtocol::NetlinkRoute,
         )?;
+        setsockopt(&socket, ReceiveTimeout, &PATIENCE)?;
         Ok(Netlink { socket, sequence: 0 })
     }
 
     /// Asks for one change, with the flags of `flags` besides those of every request, and waits until it is made.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's answer; EAGAIN when it gives none.
     pub(super) fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Errno> {
         self.ask(message, NLM_F_ACK | flags).map(drop)
     }
@@ -99,5 +105,29 @@ impl Netlink {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::time::Duration;
+
+    use netlink_packet_route::link::LinkMessage;
+
+    use super::*;
+
+    #[test]
+    fn who_gets_no_answer_does_not_wait_for_ever() {
+        let timeout = nix::sys::socket::getsockopt(&Netlink::open().unwrap().socket, ReceiveTimeout);
+        assert_eq!(timeout, Ok(PATIENCE));
+        let (socket, _silent) = UnixDatagram::pair().unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let mut netlink = Netlink {
+            socket: socket.into(),
+            sequence: 0,
+        };
+        let asked = netlink.list(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+        assert_eq!(asked, Err(Errno::EAGAIN));
     }
 }

@@ -25,7 +25,7 @@ pub(super) const NETFILTER: usize = 4;
 const DATAGRAM: usize = 64 << 10;
 
 /// How long the kernel may take to answer: it does so before the request returns, so what is late is lost.
-const PATIENCE: TimeVal = TimeVal::new(1, 0);
+pub(super) const PATIENCE: TimeVal = TimeVal::new(1, 0);
 
 /// A socket to the tables of this process's network namespace, wherever it is passed.
 ///

@@ -346,6 +346,24 @@ mod tests {
         }
     }
 
+    /// What nobody has said to be open is not taken for open, so that the next answer opens it.
+    #[test]
+    fn a_kernel_that_does_not_answer_opens_nothing() {
+        let (socket, silent) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let patience = Some(Duration::from_millis(10));
+        socket.set_read_timeout(patience).unwrap();
+        silent.set_read_timeout(patience).unwrap();
+        let mut sets = Sets::new(socket.into());
+        let address = "203.0.113.5".parse().unwrap();
+        for _ in 0..2 {
+            let filled = sets.fill(&[address], &[way(443)], Duration::from_secs(60));
+            assert_eq!(filled, Err(Errno::EAGAIN));
+            assert!(silent.recv(&mut [0; 4096]).is_ok(), "it is asked for again");
+        }
+        assert_eq!(sets.tried(), Err(Errno::EAGAIN));
+        assert_eq!(sets.close(&[address]), Err(Errno::EAGAIN));
+    }
+
     #[test]
     fn what_is_put_in_again_has_all_of_its_time() {
         let Some(mut sets) = sets() else { return };

@@ -1,12 +1,15 @@
 //! Published ports.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::support::{Caller, Live, PATIENCE, Test, skip};
 use crate::world::{HOST, HOST_V6, World, ip};
@@ -163,6 +166,73 @@ fn a_port_that_is_taken_ends_the_run_before_the_job_starts() {
     });
     drop(taken);
     world.settle("jobs that were refused");
+}
+
+/// The second limit that a process of the run sets is its last, of the child that passes on; PID 1 waits for it before its own.
+#[test]
+fn a_port_that_cannot_be_led_inside_ends_the_run_before_the_job_starts() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let test = server("network.publish.\"127.0.0.1:8080\".to = 80").wrapped(&[
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=prlimit64",
+        "-e",
+        "inject=prlimit64:error=EPERM:when=2",
+    ]);
+    each(&[Caller::Root, Caller::User], &test, |ran| {
+        let wanted = "ringfence: published ports: operation not permitted\n";
+        assert!(ran.stderr.ends_with(wanted), "{:?}: {}", ran.caller, ran.stderr);
+        assert_eq!((ran.status, ran.stdout.as_str()), (125, ""));
+    });
+    world.settle("jobs that were refused");
+}
+
+/// Nobody notices before the end that a port leads nowhere any more: the job need not have been called.
+#[test]
+fn a_port_whose_process_is_killed_is_told_at_the_end() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let waiting = Test::sh("touch /out/runs; until [ -e /out/go ]; do sleep 0.05; done")
+        .with("network.mode = \"bridge\"")
+        .with("network.publish.\"127.0.0.1:8080\".to = 80")
+        .with("mounts.\"/out\" = { bind = \"out\", access = \"rw\" }")
+        .setup(|folder: &Path| fs::create_dir(folder.join("out")).unwrap());
+    for caller in crate::support::callers(Some(&[Caller::Root, Caller::User])) {
+        let mut live = waiting.start(caller).unwrap();
+        live.wait_for_file("out/runs");
+        kill(porter(live.pid()), Signal::SIGKILL).unwrap();
+        fs::write(live.folder().join("out/go"), "").unwrap();
+        let (ran, _) = live.end_of_all();
+        let told = "ringfence: after the job's end: published ports: the process that passes on was killed\n";
+        assert_eq!(ran.status, 0, "{caller:?}: {}", ran.stderr);
+        assert!(ran.stderr.ends_with(told), "{caller:?}: {}", ran.stderr);
+    }
+    world.settle("jobs that ended");
+}
+
+/// The child of a launcher that is in the job's network, and not in its process namespace.
+#[track_caller]
+fn porter(launcher: Pid) -> Pid {
+    let is = |pid: Pid, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+    let children = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
+    let mut children = children
+        .split_whitespace()
+        .map(|pid| Pid::from_raw(pid.parse().unwrap()));
+    let ours =
+        |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "ringfence\n");
+    let beside = |pid: &Pid| is(*pid, "pid") == is(launcher, "pid") && is(*pid, "net") != is(launcher, "net");
+    children
+        .find(|pid| ours(pid) && beside(pid))
+        .expect("a child that passes on")
 }
 
 /// The process that passes on what arrives is a copy of the launcher, which holds the other end of the job's input.
