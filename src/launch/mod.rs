@@ -47,6 +47,8 @@ pub(crate) enum Ended {
     Cpu,
     /// At the second interrupt of the caller.
     Interrupt,
+    /// What protects others from it could not be held any longer.
+    Unheld,
 }
 
 /// How a run ended, and what it used; read before the control group was removed.

@@ -1,6 +1,5 @@
 //! The plan's network steps: those of the host by this process, those inside by an agent, while PID 1 works.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
@@ -43,9 +42,8 @@ pub(super) struct Reach {
     published: Vec<Published>,
     /// The addresses around the job.
     around: Around,
-    /// Who hears of addresses that the host gains, and what went wrong over that.
+    /// Who hears of addresses that the host gains.
     gained: Option<Gained>,
-    troubles: RefCell<Vec<String>>,
     /// Who answers its questions for names.
     resolver: Option<Resolver>,
 }
@@ -240,16 +238,22 @@ impl Reach {
             .collect()
     }
 
-    /// Answers what the resolver asks, and closes to the job what the host has gained; nothing here waits.
-    pub(super) fn heed(&self) {
+    /// Answers what the resolver asks, and closes to the job what the host has gained.
+    ///
+    /// # Errors
+    /// What is open to the job that should not be, so that it is to be ended.
+    pub(super) fn heed(&self) -> Result<(), String> {
         self.tell();
-        if let (Some(gained), Some(resolver)) = (&self.gained, &self.resolver) {
-            let closed = gained.look().and_then(|new| resolver.close(&new));
-            let trouble = closed
-                .err()
-                .map(|errno| format!("close an address that this host has gained: {}", words(errno)));
-            self.troubles.borrow_mut().extend(trouble);
-        }
+        let (Some(gained), Some(resolver)) = (&self.gained, &self.resolver) else {
+            return Ok(());
+        };
+        let closed = gained.look().and_then(|new| resolver.close(&new));
+        closed.map_err(|errno| {
+            let cause = words(errno);
+            format!(
+                "it was ended, as an address that this host has gained could not be closed to it: {cause}"
+            )
+        })
     }
 
     /// Tells the resolver where the jobs of a name are.
@@ -336,13 +340,6 @@ impl Reach {
             }
         });
         let left = left.map_err(|cause| format!("leave the network: {cause}"));
-        let mut troubles = self.troubles.into_inner();
-        // Said once: the same again would be no news.
-        troubles.dedup();
-        troubles
-            .into_iter()
-            .chain(porter.err())
-            .chain(left.err())
-            .collect()
+        porter.err().into_iter().chain(left.err()).collect()
     }
 }

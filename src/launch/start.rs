@@ -45,8 +45,8 @@ pub(crate) struct Running {
     pub(super) ended: Ended,
     /// Answers to what is asked instead of running the job.
     pub(super) answers: Vec<i32>,
-    /// What dead runs have left and cannot be removed, and why.
-    pub(super) not_swept: Vec<String>,
+    /// What went wrong so far that does not fail the run, in words for its end.
+    pub(super) troubles: Vec<String>,
     /// What there is of a network.
     pub(super) reach: Reach,
 }
@@ -112,7 +112,7 @@ impl Prepared {
             verified: false,
             ended: Ended::Itself,
             answers: Vec::new(),
-            not_swept: Vec::new(),
+            troubles: Vec::new(),
             reach: Reach::default(),
         };
         match running.set_up(&report) {
@@ -187,7 +187,7 @@ impl Running {
         }
         if let Some(namespaces) = namespaces {
             // First what dead runs hold: addresses, perhaps.
-            self.not_swept.extend(self.prepared.networks.sweep(Kept::Stays));
+            self.troubles.extend(self.prepared.networks.sweep(Kept::Stays));
             self.connect(&namespaces, report)?;
         }
         self.wait_until_running(report)?;
@@ -200,10 +200,10 @@ impl Running {
     fn sweep(&mut self) {
         if let Some(site) = self.prepared.site.take() {
             let left = cgroup::sweep(&site).left;
-            self.not_swept.extend(left.iter().map(ToString::to_string));
+            self.troubles.extend(left.iter().map(ToString::to_string));
         }
         if self.prepared.plan.network.is_empty() {
-            self.not_swept.extend(self.prepared.networks.sweep(Kept::Stays));
+            self.troubles.extend(self.prepared.networks.sweep(Kept::Stays));
         }
     }
 

@@ -80,6 +80,10 @@ impl Running {
             if events.signal {
                 self.forward(&mut watch);
             }
+            if let Some(unheld) = events.unheld {
+                self.troubles.push(unheld);
+                self.kill(&mut watch, Ended::Unheld);
+            }
             for index in events.pumps {
                 if self.pumps[index].pass() {
                     self.kill(&mut watch, Ended::Output);
@@ -151,8 +155,9 @@ impl Running {
             std::thread::sleep(Duration::from_millis(1));
         }
         let happened = |index: usize| watched[index].revents().is_some_and(|events| !events.is_empty());
+        let mut unheld = None;
         if (0..reach.len()).any(|place| happened(1 + numbers.len() + place)) {
-            self.reach.heed();
+            unheld = self.reach.heed().err();
         }
         let pumps = numbers
             .iter()
@@ -161,6 +166,7 @@ impl Running {
             .map(|(_, number)| *number);
         Events {
             looked,
+            unheld,
             end: end.is_some() && happened(watched.len() - 1),
             signal: happened(0),
             pumps: pumps.collect(),
@@ -265,7 +271,7 @@ impl Running {
 
     /// Ends PID 1 if it lives, reads the counters unless that was done, and removes what was made.
     pub(super) fn end_and_collect(mut self, counted: Option<Counters>) -> Exit {
-        let mut undo = std::mem::take(&mut self.not_swept);
+        let mut undo = std::mem::take(&mut self.troubles);
         match process::signal(self.init_fd.as_fd(), Signal::SIGKILL as i32) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => undo.push(format!("end PID 1: {}", words(errno))),
@@ -355,6 +361,8 @@ fn rlimits(plan: &Plan) -> BTreeMap<Rlimit, RlimitValue> {
 struct Events {
     /// The call did not fail, so what is not here has not happened.
     looked: bool,
+    /// Why the job is not held any longer.
+    unheld: Option<String>,
     end: bool,
     signal: bool,
     pumps: Vec<usize>,

@@ -134,6 +134,33 @@ fn what_the_host_gains_while_a_job_runs_is_closed_too() {
 }
 
 #[test]
+fn a_job_that_cannot_be_kept_from_what_the_host_gains_is_ended() {
+    if let Some(reason) = missing() {
+        skip!("{reason}");
+    }
+    let world = World::new();
+    let test = bridge("touch /out/runs; sleep 1000")
+        .with("mounts.\"/out\" = { bind = \"out\", access = \"rw\" }")
+        .setup(|folder: &std::path::Path| std::fs::create_dir(folder.join("out")).unwrap());
+    for caller in crate::support::callers(Some(&ALL)) {
+        let mut live = test.start(caller).unwrap();
+        live.wait_for_file("out/runs");
+        // The kernel refuses what nobody else could make it refuse: the set is not there.
+        let inside = live.groups().processes_of_runs();
+        let inside = inside.first().expect("a job").to_string();
+        output("nsenter", &["-t", &inside, "-n", "--", "nft", "flush", "ruleset"]);
+        ip("addr add 198.51.100.77/24 dev up0");
+        let (ran, _) = live.end_of_all();
+        let told = "ringfence: after the job's end: it was ended, as an address that this host has gained could not be closed to \
+                    it: no such file or directory\n";
+        assert_eq!(ran.status, 137, "{caller:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(told), "{caller:?}: {}", ran.stderr);
+        ip("addr del 198.51.100.77/24 dev up0");
+        world.settle("a job that was ended");
+    }
+}
+
+#[test]
 fn jobs_see_each_other_on_a_network_that_they_name_and_on_no_other() {
     if let Some(reason) = missing() {
         skip!("{reason}");
