@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::each;
 use crate::names::{Names, tries, without_dnsmasq, world, world_asking};
-use crate::support::{Caller, Test, skip};
+use crate::support::{Caller, Test, folder, skip};
 use crate::world::{FAR, HOST, ip};
 
 const ALL: [Caller; 3] = [Caller::Root, Caller::User, Caller::UserWithIds];
@@ -213,8 +213,8 @@ fn jobs_that_start_at_once_all_find_the_next() {
     }
     const JOBS: usize = 20;
     let (world, names) = world(&[]);
-    let folder = std::env::temp_dir().join(format!("rf-ring-{}", nix::unistd::gettid()));
-    fs::create_dir_all(folder.join("out")).unwrap();
+    let folder = folder();
+    fs::create_dir(folder.join("out")).unwrap();
     let job = |number: usize| {
         let next = (number + 1) % JOBS;
         // Each stays until all have found theirs.

@@ -144,7 +144,7 @@ fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
 }
 
 /// A new folder; beside the store that the environment names, where file systems are known to do.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let store = std::env::var_os("RINGFENCE_STORE").map(PathBuf::from);

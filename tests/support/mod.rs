@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) use self::caller::{Caller, callers};
 pub(crate) use self::groups::Groups;
 #[allow(unused_imports, reason = "each test program uses its own part of this")]
-pub(crate) use self::live::{Live, Room};
+pub(crate) use self::live::{Live, Room, folder};
 
 /// No run takes longer than this; an emulated machine is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
