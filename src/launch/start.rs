@@ -25,7 +25,7 @@ use crate::report::record::Record;
 use crate::stage::{self, Child};
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::userns::of_process;
-use crate::sys::{fork, mount};
+use crate::sys::{affinity, fork, mount};
 
 /// A job that runs, and everything that must be undone after it.
 pub(crate) struct Running {
@@ -97,6 +97,7 @@ impl Prepared {
                 })
             }
         };
+        affinity::start_apart(init);
         drop((child_report, child_status, stdio));
         let mut running = Running {
             prepared: self,

@@ -103,7 +103,10 @@ fn build(progress: &mut Progress<'_>) -> Result<Role, Failure> {
 fn fork_job() -> Result<Role, Errno> {
     let (to_job, from_init) = Channel::pair()?;
     Ok(match sys::fork::fork()? {
-        Some(job) => Role::Init(job, to_job),
+        Some(job) => {
+            sys::affinity::start_apart(job);
+            Role::Init(job, to_job)
+        }
         None => Role::Job(Some(from_init)),
     })
 }

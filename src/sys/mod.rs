@@ -4,6 +4,7 @@
 //! step and object are added by whoever knows them.
 #![expect(unsafe_code, reason = "this module is where unsafe lives")]
 
+pub(crate) mod affinity;
 pub(crate) mod capability;
 pub(crate) mod clone;
 pub(crate) mod directory;
