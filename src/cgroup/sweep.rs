@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,6 +66,10 @@ fn clear(version: Version, dir: &Path) -> Result<(), Error> {
 
 /// The groups directly below `parent` that nobody holds locked.
 fn dead(parent: &Path, age: Duration) -> Vec<PathBuf> {
+    // Two links are the directory's own, the others its groups', one each (kernfs_refresh_inode, fs/kernfs/inode.c).
+    if fs::metadata(parent).is_ok_and(|about| about.nlink() == 2) {
+        return Vec::new();
+    }
     let Ok(entries) = fs::read_dir(parent) else {
         return Vec::new();
     };

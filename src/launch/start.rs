@@ -155,7 +155,10 @@ impl Running {
     /// The steps that need the child, and the child's own, until its program runs.
     fn set_up(&mut self, report: &Channel) -> Result<(), LaunchError> {
         let Prepared { plan, bound, .. } = &self.prepared;
-        if plan.alone() > 0 && stage::is_looked_at(plan, bound) {
+        // To name its namespaces in a receipt, or to connect the network, they must be there.
+        let looks_at_them = bound.receipt || !plan.network.is_empty();
+        let makes_some_alone = plan.alone() > 0;
+        if makes_some_alone && looks_at_them {
             self.wait_until_unshared(report)?;
         }
         if self.prepared.bound.receipt {
@@ -179,6 +182,13 @@ impl Running {
         }
         let overlay: Vec<_> = overlay.iter().map(AsFd::as_fd).collect();
         send(report, Record::Go, &overlay)?;
+        // The ways to v1 groups lead through sysfs, which PID 1's new network is being entered in meanwhile: the two
+        // would wait for each other, asleep (kernfs_rwsem, fs/kernfs/dir.c).
+        if makes_some_alone && !looks_at_them {
+            self.wait_until_unshared(report)?;
+        }
+        // Before a group is made, since then there is often none, and nothing to look through.
+        self.sweep();
         for index in before_go..total {
             self.act_on(index)?;
         }
@@ -187,25 +197,19 @@ impl Running {
             send(report, Record::Cgroup, &tasks)?;
         }
         if let Some(namespaces) = namespaces {
-            // First what dead runs hold: addresses, perhaps.
-            self.troubles.extend(self.prepared.networks.sweep(Kept::Stays));
             self.connect(&namespaces, report)?;
         }
-        self.wait_until_running(report)?;
-        self.sweep();
-        Ok(())
+        self.wait_until_running(report)
     }
 
-    /// Removes what dead runs have left. Not before the job runs: PID 1 and the job's process need the processors until
-    /// then, while here nothing else is to be done now.
+    /// Removes what dead runs have left, addresses that this one may get among it: while PID 1 builds the root, and not once
+    /// the job runs, since this process may be woken on the job's processor and hold it up.
     fn sweep(&mut self) {
-        if let Some(site) = self.prepared.site.take() {
-            let left = cgroup::sweep(&site).left;
+        if let Some(site) = &self.prepared.site {
+            let left = cgroup::sweep(site).left;
             self.troubles.extend(left.iter().map(ToString::to_string));
         }
-        if self.prepared.plan.network.is_empty() {
-            self.troubles.extend(self.prepared.networks.sweep(Kept::Stays));
-        }
+        self.troubles.extend(self.prepared.networks.sweep(Kept::Stays));
     }
 
     /// Does one of the steps with the child; the root's overlay, if this one has mounted it.

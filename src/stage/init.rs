@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid, w
 
 use super::place::Places;
 use super::root::Detached;
-use super::{Bound, Child, Source, is_looked_at, mounts, reaper, root, second_look, workload};
+use super::{Bound, Child, Source, mounts, reaper, root, second_look, workload};
 use crate::plan::{InitStep, Mounted, Tree, WorkloadStep};
 use crate::profile::{Namespace, TimeOffsets};
 use crate::report::channel::{Channel, Received};
@@ -133,11 +133,10 @@ fn look_again(progress: &mut Progress<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Until here PID 1 needs nothing of the launcher; it may have made namespaces, which the launcher may want to look at.
+/// Until here PID 1 needs nothing of the launcher, which waits to hear that its own namespaces are made.
 fn wait_for_go(progress: &mut Progress<'_>, unshared: bool) -> Result<(), Errno> {
-    let child = &progress.child;
-    if unshared && is_looked_at(child.plan, child.bound) {
-        child.report.send(Record::Unshared, &[])?;
+    if unshared {
+        progress.child.report.send(Record::Unshared, &[])?;
     }
     progress.detached.overlay = wait_for(progress, Record::Go)?.pop();
     sys::process::umask(0o022);

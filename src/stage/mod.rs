@@ -89,12 +89,6 @@ pub(crate) struct Child<'a> {
 
 pub(crate) use init::run;
 
-/// Whether the launcher looks at PID 1's namespaces before the steps: to name them in a receipt, or to connect the network.
-/// PID 1 says then when it has made those that it makes alone.
-pub(crate) fn is_looked_at(plan: &Plan, bound: &Bound) -> bool {
-    bound.receipt || !plan.network.is_empty()
-}
-
 impl Bound {
     /// The number of an id inside.
     fn user(&self, id: Id) -> u32 {
