@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, fchdir};
 
-use crate::stage::root::{ANCHOR, PLAIN, Xattrs, attach_at, directory, make_private, memory, overlay};
+use crate::stage::root::{ANCHOR, Lower, PLAIN, Xattrs, attach_at, directory, make_private, memory, overlay};
 use crate::sys::mount::{move_mount, open_tree};
 use crate::units::Bytes;
 
@@ -40,7 +40,8 @@ pub(super) fn mount(layers: Vec<OwnedFd>, size: Option<Bytes>) -> Result<OwnedFd
     let layer = memory(size, 0o755, PLAIN)?;
     attach_at(&scaffold, "layer", &layer)?;
     directory(&scaffold, "root")?;
-    overlay(&scaffold, layers, None, "layer/", "root", Xattrs::Trusted)?;
+    let lower = Lower::attach(&scaffold, layers)?;
+    overlay(&scaffold, &lower, Some("layer/"), "root", Xattrs::Trusted)?;
     let root = openat(
         &scaffold,
         "root",

@@ -14,7 +14,7 @@ use nix::unistd::{chdir, fchdir, symlinkat};
 
 use super::init::from_io;
 use super::place::{Kind, Places};
-use super::root::{self, Detached, PLAIN, Xattrs, memory};
+use super::root::{self, Detached, Lower, PLAIN, Xattrs, memory};
 use super::{Bound, dev};
 use crate::plan::{Mounted, Tree};
 use crate::sys::mount::{Attributes, move_mount, open_tree, set_attributes};
@@ -91,7 +91,8 @@ fn system(places: &Places, at: &str, fresh: Option<OwnedFd>) -> Result<(), Errno
     move_mount(fresh.as_fd(), target.as_fd())
 }
 
-fn kind_of(tree: &OwnedFd) -> Result<Kind, Errno> {
+/// What a tree or a place is.
+pub(super) fn kind_of(tree: &OwnedFd) -> Result<Kind, Errno> {
     let mode = fstat(tree)?.st_mode & SFlag::S_IFMT.bits();
     Ok(if mode == SFlag::S_IFDIR.bits() {
         Kind::Directory
@@ -108,7 +109,8 @@ fn copy(places: &Places, at: &str, source: Vec<OwnedFd>, size: Option<Bytes>) ->
     move_mount(layer.as_fd(), target.as_fd())?;
     fchdir(&layer)?;
     root::directory(&layer, "merged")?;
-    root::overlay(&layer, source, None, "", "merged", Xattrs::User)?;
+    let lower = Lower::attach(&layer, source)?;
+    root::overlay(&layer, &lower, Some(""), "merged", Xattrs::User)?;
     let merged = openat(
         &layer,
         "merged",

@@ -25,6 +25,11 @@ pub(super) struct Places {
 }
 
 impl Places {
+    /// A directory as the root.
+    pub(super) fn of(root: OwnedFd) -> Places {
+        Places { root }
+    }
+
     /// The present root directory.
     pub(super) fn of_this_root() -> Result<Places, Errno> {
         Ok(Places {

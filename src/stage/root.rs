@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid, chdir, fchdir, fchown, pivot_root};
 
 use super::dev;
 use super::init::from_io;
-use super::place::Places;
+use super::place::{Kind, Places};
 use super::scaffold::{self, Made};
 use crate::plan::{InitStep, Mounted, Plan, RootMount, Tree, Upper};
 use crate::sys::mount::{Attributes, MOST_LOWER, move_mount, new_mount};
@@ -93,23 +93,24 @@ pub(super) fn enter(
             attach_at(&scaffold, "root", &detached.overlay.take().ok_or(Errno::EBADF)?)?;
         }
         RootMount::Overlay(upper) => {
-            let lower = trees.remove(&Tree::Layers).ok_or(Errno::EBADF)?;
+            let layers = trees.remove(&Tree::Layers).ok_or(Errno::EBADF)?;
             let writable = match upper {
                 Upper::MountPoints => None,
                 Upper::Tmpfs(size) => Some(memory(*size, 0o755, PLAIN)?),
                 Upper::LayerFile => Some(layer_file.ok_or(Errno::EBADF)?),
                 Upper::Scratch => trees.remove(&Tree::Scratch).and_then(|mut taken| taken.pop()),
             };
-            let upper_parent = match &writable {
-                None => "",
+            let points = scaffold::mount_points(plan, trees)?;
+            let mut lower = Lower::attach(&scaffold, layers)?;
+            lower.put_below(scaffold::below(&points).map_err(from_io)?);
+            directory(&scaffold, "root")?;
+            match &writable {
                 Some(mount) => {
                     attach_at(&scaffold, "layer", mount)?;
-                    "layer/"
+                    overlay(&scaffold, &lower, Some("layer/"), "root", Xattrs::User)?;
                 }
-            };
-            directory(&scaffold, "root")?;
-            let below = scaffold::mount_points(plan).map_err(from_io)?;
-            overlay(&scaffold, lower, Some(below), upper_parent, "root", Xattrs::User)?;
+                None => read_only(&scaffold, &lower, &points)?,
+            }
             layer = writable;
         }
     }
@@ -192,45 +193,81 @@ pub(crate) enum Xattrs {
     Trusted,
 }
 
-/// Mounts an overlay of `lower` (lowest first), and of `below` under them, at `target`; all names are relative to
-/// `scaffold`, the current directory.
+/// Layers, attached where an overlay finds them.
 ///
-/// Layers must be attached before they can be lower directories: of a detached tree the kernel says EPERM or EINVAL.
+/// Of a detached tree the kernel says EPERM or EINVAL.
+pub(crate) struct Lower {
+    /// Names relative to the scaffold, the uppermost first.
+    names: Vec<String>,
+    /// The root of the uppermost.
+    top: FileStat,
+}
+
+impl Lower {
+    /// Attaches `layers`, the lowest first, at directories of `scaffold`.
+    pub(crate) fn attach(scaffold: &OwnedFd, layers: Vec<OwnedFd>) -> Result<Lower, Errno> {
+        let top = fstat(layers.last().ok_or(Errno::ENOENT)?)?;
+        let mut names = Vec::with_capacity(layers.len() + 1);
+        for (number, tree) in layers.into_iter().enumerate() {
+            let name = number.to_string();
+            attach_at(scaffold, &name, &tree)?;
+            names.push(name);
+        }
+        names.reverse();
+        Ok(Lower { names, top })
+    }
+
+    /// Adds a directory of the scaffold as the lowest layer; not below an image that has as many as an overlay takes.
+    fn put_below(&mut self, name: &str) {
+        if self.names.len() < MOST_LOWER {
+            self.names.push(name.to_owned());
+        }
+    }
+}
+
+/// Mounts the root's overlay for a job that writes nothing there.
+///
+/// All that is mounted on has its place in the layers, as a rule; then nothing is written at all, and a layer to write in,
+/// which the kernel tries at every mount, is dear. With it the places are made that another layer hides or a link leads to.
+fn read_only(scaffold: &OwnedFd, lower: &Lower, points: &[(&str, Kind)]) -> Result<(), Errno> {
+    if lower.names.len() > 1 {
+        overlay(scaffold, lower, None, "root", Xattrs::User)?;
+        let path = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let places = Places::of(openat(scaffold, "root", path, Mode::empty())?);
+        if points.iter().all(|(at, _)| places.open(at).is_ok()) {
+            return Ok(());
+        }
+        drop(places);
+        umount2("root", MntFlags::MNT_DETACH)?;
+    }
+    overlay(scaffold, lower, Some(""), "root", Xattrs::User)
+}
+
+/// Mounts an overlay of `lower` at `target`, with directories made in `upper_parent` to write in, or read-only; all names
+/// are relative to `scaffold`, the current directory.
 pub(crate) fn overlay(
     scaffold: &OwnedFd,
-    lower: Vec<OwnedFd>,
-    below: Option<&str>,
-    upper_parent: &str,
+    lower: &Lower,
+    upper_parent: Option<&str>,
     target: &str,
     xattrs: Xattrs,
 ) -> Result<(), Errno> {
-    let top = match lower.last() {
-        Some(layer) => fstat(layer)?,
-        None => return Err(Errno::ENOENT),
-    };
-    let mut names = Vec::with_capacity(lower.len());
-    for (number, tree) in lower.into_iter().enumerate() {
-        let name = number.to_string();
-        attach_at(scaffold, &name, &tree)?;
-        names.push(name);
-    }
-    names.reverse();
-    // An image may have as many layers as an overlay takes.
-    names.extend(below.filter(|_| names.len() < MOST_LOWER).map(str::to_owned));
-    let upper = format!("{upper_parent}up");
-    let work = format!("{upper_parent}work");
-    directory(scaffold, &upper)?;
-    directory(scaffold, &work)?;
-    like_lower(scaffold, &upper, top)?;
     // Nothing in a layer may redirect a lookup: security note in Documentation/filesystems/overlayfs.rst, "Redirects".
     let userxattr = match xattrs {
         Xattrs::User => "userxattr,",
         Xattrs::Trusted => "",
     };
-    let options = format!(
-        "{userxattr}redirect_dir=nofollow,metacopy=off,index=off,lowerdir={},upperdir={upper},workdir={work}",
-        names.join(":"),
+    let mut options = format!(
+        "{userxattr}redirect_dir=nofollow,metacopy=off,index=off,lowerdir={}",
+        lower.names.join(":"),
     );
+    if let Some(parent) = upper_parent {
+        let (upper, work) = (format!("{parent}up"), format!("{parent}work"));
+        directory(scaffold, &upper)?;
+        directory(scaffold, &work)?;
+        like_lower(scaffold, &upper, lower.top)?;
+        options += &format!(",upperdir={upper},workdir={work}");
+    }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(
         Some("overlay"),

@@ -13,8 +13,10 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::init::from_io;
+use super::mounts::kind_of;
+use super::place::Kind;
 use super::root::PLAIN;
-use crate::plan::{InitStep, Mounted, Plan};
+use crate::plan::{InitStep, Mounted, Plan, Tree};
 use crate::sys::mount::{Attributes, open_tree, set_attributes};
 
 /// What is mounted later, detached.
@@ -70,33 +72,50 @@ fn file(name: &str, text: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes the places that are mounted over as a layer of their own, for below the image's, and says its name in the current
-/// directory.
-///
-/// An image lacks some, `/etc/hosts` most often. To make one through the overlay costs a tenth of a millisecond, since the
-/// folder is copied up first; it is done still for what this layer cannot give, such as a place behind a link of the image.
-pub(super) fn mount_points(plan: &Plan) -> io::Result<&'static str> {
-    const NAME: &str = "below";
-    create_dir(NAME)?;
-    let mut mounted: Vec<&str> = Vec::new();
+/// The places of the root itself that `plan` mounts on, each with what must stand there; `trees` tell of binds whether they
+/// are files. Below another mount the root is not seen, and a link is no mount.
+pub(super) fn mount_points<'plan>(
+    plan: &'plan Plan,
+    trees: &BTreeMap<Tree, Vec<OwnedFd>>,
+) -> Result<Vec<(&'plan str, Kind)>, Errno> {
+    let mut points: Vec<(&str, Kind)> = Vec::new();
     for step in &plan.init {
         let InitStep::Mount { at, what } = step else {
             continue;
         };
-        // Below another mount this layer is not seen.
-        if mounted.iter().any(|above| Path::new(at).starts_with(above)) {
+        if points.iter().any(|(above, _)| Path::new(at).starts_with(above)) {
             continue;
         }
-        mounted.push(at);
+        let kind = match what {
+            Mounted::Link { .. } => continue,
+            Mounted::File { .. } => Kind::File,
+            Mounted::Bind { tree, .. } => match trees.get(tree).and_then(|taken| taken.first()) {
+                Some(taken) => kind_of(taken)?,
+                // An optional source that is missing.
+                None => continue,
+            },
+            _ => Kind::Directory,
+        };
+        points.push((at, kind));
+    }
+    Ok(points)
+}
+
+/// Makes `points` as a layer of their own, for below the image's, and says its name in the current directory.
+///
+/// An image lacks some, `/etc/hosts` most often. To make one through the overlay costs a tenth of a millisecond, since the
+/// folder is copied up first; it is done still for what this layer cannot give, such as a place behind a link of the image.
+pub(super) fn below(points: &[(&str, Kind)]) -> io::Result<&'static str> {
+    const NAME: &str = "below";
+    create_dir(NAME)?;
+    for (at, kind) in points {
         let place = Path::new(NAME).join(at.trim_start_matches('/'));
-        match what {
-            Mounted::File { .. } => {
+        match kind {
+            Kind::File => {
                 create_dir_all(place.parent().unwrap_or(&place))?;
                 File::create(place)?;
             }
-            // A bind is a file or a folder, as its source is; a link is no mount.
-            Mounted::Bind { .. } | Mounted::Link { .. } => {}
-            _ => create_dir_all(place)?,
+            Kind::Directory => create_dir_all(place)?,
         }
     }
     Ok(NAME)
