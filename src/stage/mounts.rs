@@ -126,11 +126,9 @@ fn copy(places: &Places, at: &str, source: Vec<OwnedFd>, size: Option<Bytes>) ->
 
 /// Writes a kernel setting through our own proc.
 pub(super) fn sysctl(places: &Places, name: &str, value: &str) -> Result<(), Errno> {
-    let proc = places.open_strictly("/proc/sys")?;
-    is_proc(&proc)?;
-    let path = name.replace('.', "/");
+    let path = format!("sys/{}", name.replace('.', "/"));
     let file = openat(
-        &proc,
+        our_proc(places)?.root(),
         path.as_str(),
         OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
         Mode::empty(),
@@ -138,10 +136,12 @@ pub(super) fn sysctl(places: &Places, name: &str, value: &str) -> Result<(), Err
     File::from(file).write_all(value.as_bytes()).map_err(from_io)
 }
 
-fn is_proc(fd: &OwnedFd) -> Result<(), Errno> {
-    let kind: FsType = fstatfs(fd)?.filesystem_type();
+/// Our proc as a root of its own; ESTALE when something else stands in its place.
+fn our_proc(places: &Places) -> Result<Places, Errno> {
+    let proc = places.open_strictly("/proc")?;
+    let kind: FsType = fstatfs(&proc)?.filesystem_type();
     if kind == PROC_SUPER_MAGIC {
-        Ok(())
+        Ok(Places::of(proc))
     } else {
         Err(Errno::ESTALE)
     }
@@ -153,8 +153,9 @@ pub(super) fn mask(places: &Places, paths: &[String], detached: &mut Detached) -
     dev::is_device(&null, 1, 3)?;
     let empty = detached.made.empty.take().ok_or(Errno::EBADF)?;
     let mut is_used = false;
+    let proc = our_proc(places)?;
     for path in paths {
-        let Some(place) = existing(places, path)? else {
+        let Some(place) = existing(places, &proc, path)? else {
             continue;
         };
         match (kind_of(&place)?, is_used) {
@@ -174,8 +175,9 @@ pub(super) fn mask(places: &Places, paths: &[String], detached: &mut Detached) -
 
 /// Makes what stands at `paths` read-only, with all that is mounted below.
 pub(super) fn read_only(places: &Places, paths: &[String]) -> Result<(), Errno> {
+    let proc = our_proc(places)?;
     for path in paths {
-        let Some(place) = existing(places, path)? else {
+        let Some(place) = existing(places, &proc, path)? else {
             continue;
         };
         let tree = open_tree(place.as_fd(), c"")?;
@@ -185,22 +187,15 @@ pub(super) fn read_only(places: &Places, paths: &[String]) -> Result<(), Errno> 
     Ok(())
 }
 
-/// The place at `path`; none when there is nothing. Below `/proc` no link is followed, and it must be our proc.
-fn existing(places: &Places, path: &str) -> Result<Option<OwnedFd>, Errno> {
-    let in_proc = path.starts_with("/proc/");
-    let found = if in_proc {
-        places.open_strictly(path)
-    } else {
-        places.open(path)
+/// The place at `path`; none when there is nothing. Below `/proc` it is a place of our `proc`: no link is followed there,
+/// and no other file system is entered.
+fn existing(places: &Places, proc: &Places, path: &str) -> Result<Option<OwnedFd>, Errno> {
+    let found = match path.strip_prefix("/proc/") {
+        Some(below) => proc.open_here(below),
+        None => places.open(path),
     };
     match found {
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-        Err(errno) => Err(errno),
-        Ok(place) => {
-            if in_proc {
-                is_proc(&place)?;
-            }
-            Ok(Some(place))
-        }
+        found => found.map(Some),
     }
 }

@@ -62,6 +62,17 @@ impl Places {
         self.resolve(path, ResolveFlag::RESOLVE_NO_SYMLINKS)
     }
 
+    /// Opens `path` as [`Places::open_strictly`] does, and enters no other file system on the way.
+    ///
+    /// # Errors
+    /// ENOENT when there is nothing; ELOOP at a link; EXDEV at a mount.
+    pub(super) fn open_here(&self, path: &str) -> Result<OwnedFd, Errno> {
+        self.resolve(
+            path,
+            ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV,
+        )
+    }
+
     fn resolve(&self, path: impl AsRef<Path>, more: ResolveFlag) -> Result<OwnedFd, Errno> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
