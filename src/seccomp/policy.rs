@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::iter::Peekable;
+use std::slice::Iter;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,9 +69,6 @@ pub enum PolicyError {
     Program(#[from] ProgramError),
 }
 
-/// A system call: its name and its number.
-type Call<'a> = (&'a str, u32);
-
 impl Policy {
     /// Everything that is wrong with the names, `allow` first.
     pub fn problems(&self) -> Vec<PolicyError> {
@@ -96,51 +95,57 @@ impl Policy {
     }
 
     /// The names of this architecture that are allowed, and those that are refused with EPERM, each sorted.
-    pub fn names(&self, arch: Arch) -> (Vec<&str>, Vec<&str>) {
-        let (allowed, forbidden) = self.calls(arch);
-        let name = |(name, _)| name;
-        (
-            allowed.into_iter().map(name).collect(),
-            forbidden.into_iter().map(name).collect(),
-        )
-    }
-
-    /// As [`Policy::names`], each with its number.
-    fn calls(&self, arch: Arch) -> (Vec<Call<'_>>, Vec<Call<'_>>) {
-        let removed: &[&str] = match self.base {
-            Base::Default => &[],
-            Base::NoPtrace => PTRACE,
-        };
-        let mut allowed: BTreeSet<&str> = ALLOWED.iter().copied().collect();
-        let mut forbidden: BTreeSet<&str> = FORBIDDEN.iter().copied().collect();
-        for name in removed {
-            allowed.remove(name);
-            forbidden.insert(name);
+    pub fn names(&self, arch: Arch) -> (Vec<&'static str>, Vec<&'static str>) {
+        let (mut allowed, mut forbidden) = (Vec::new(), Vec::new());
+        for (name, _, verdict) in self.calls(arch) {
+            match verdict {
+                Verdict::Allow => allowed.push(name),
+                Verdict::Forbid => forbidden.push(name),
+            }
         }
-        for name in &self.allow {
-            forbidden.remove(name.as_str());
-            allowed.insert(name);
-        }
-        for name in &self.deny {
-            allowed.remove(name.as_str());
-            forbidden.insert(name);
-        }
-        let here = |name| Some((name, table::number(name, arch)?));
-        (
-            allowed.into_iter().filter_map(here).collect(),
-            forbidden.into_iter().filter_map(here).collect(),
-        )
+        (allowed, forbidden)
     }
 
     /// The answers by number; a number that is not here is unknown.
     pub(super) fn verdicts(&self, arch: Arch) -> BTreeMap<u32, Verdict> {
-        let (allowed, forbidden) = self.calls(arch);
-        let with = |verdict| move |(_, number)| (number, verdict);
-        let allowed = allowed.into_iter().map(with(Verdict::Allow));
-        allowed
-            .chain(forbidden.into_iter().map(with(Verdict::Forbid)))
+        self.calls(arch)
+            .map(|(_, number, verdict)| (number, verdict))
             .collect()
     }
+
+    /// Every call of this architecture that is answered, in the order of the names.
+    ///
+    /// The table and the lists are sorted, so each is gone through once: every start does this.
+    fn calls(&self, arch: Arch) -> impl Iterator<Item = (&'static str, u32, Verdict)> {
+        let removed: &[&str] = match self.base {
+            Base::Default => &[],
+            Base::NoPtrace => PTRACE,
+        };
+        let mut allowed = ALLOWED.iter().peekable();
+        let mut forbidden = FORBIDDEN.iter().peekable();
+        table::calls(arch).filter_map(move |(name, number)| {
+            let is_allowed = is_next(&mut allowed, name);
+            let is_forbidden = is_next(&mut forbidden, name);
+            let verdict = if self.deny.contains(name) {
+                Verdict::Forbid
+            } else if self.allow.contains(name) {
+                Verdict::Allow
+            } else if is_forbidden || removed.contains(&name) {
+                Verdict::Forbid
+            } else if is_allowed {
+                Verdict::Allow
+            } else {
+                return None;
+            };
+            Some((name, number, verdict))
+        })
+    }
+}
+
+/// Whether `name` is in a sorted list; what is before it there is passed.
+fn is_next(list: &mut Peekable<Iter<'_, &str>>, name: &str) -> bool {
+    while list.next_if(|listed| **listed < name).is_some() {}
+    list.next_if(|listed| **listed == name).is_some()
 }
 
 impl fmt::Display for Policy {

@@ -10,7 +10,15 @@ use super::Arch;
 /// The number of the system call `name`, or `None` where the architecture has none of that name.
 pub(super) fn number(name: &str, arch: Arch) -> Option<u32> {
     let index = TABLE.binary_search_by(|row| row.0.cmp(name)).ok()?;
-    let (_, x86_64, aarch64) = TABLE[index];
+    on(&TABLE[index], arch)
+}
+
+/// Every system call of an architecture: name and number, sorted by name.
+pub(super) fn calls(arch: Arch) -> impl Iterator<Item = (&'static str, u32)> {
+    TABLE.iter().filter_map(move |row| Some((row.0, on(row, arch)?)))
+}
+
+fn on(&(_, x86_64, aarch64): &(&str, i16, i16), arch: Arch) -> Option<u32> {
     let number = match arch {
         Arch::X86_64 => x86_64,
         Arch::Aarch64 => aarch64,
