@@ -98,7 +98,10 @@ pub(super) fn enter(
                 Upper::MountPoints => None,
                 Upper::Tmpfs(size) => Some(memory(*size, 0o755, PLAIN)?),
                 Upper::LayerFile => Some(layer_file.ok_or(Errno::EBADF)?),
-                Upper::Scratch => trees.remove(&Tree::Scratch).and_then(|mut taken| taken.pop()),
+                Upper::Scratch => {
+                    let taken = trees.remove(&Tree::Scratch).and_then(|mut taken| taken.pop());
+                    Some(taken.ok_or(Errno::EBADF)?)
+                }
             };
             let points = scaffold::mount_points(plan, trees)?;
             let mut lower = Lower::attach(&scaffold, layers)?;
