@@ -436,6 +436,27 @@ fn a_link_that_leads_to_nothing_is_followed_inside() {
         });
 }
 
+/// The kernel tries at every mount what a layer can do that is to be written in; a start is to be spared that.
+#[test]
+fn a_read_only_root_has_a_layer_to_write_in_only_where_a_place_must_be_made() {
+    if !has_busybox() {
+        crate::support::skip!("no static busybox");
+    }
+    let script = "case $(cat /proc/self/mountinfo) in *upperdir=*) echo made;; *) echo found;; esac";
+    Test::sh(script)
+        .image("dir:image")
+        .setup(image)
+        .stdout("found\n")
+        .any_stderr()
+        .run();
+    Test::sh(script)
+        .image("dir:image")
+        .setup(|folder| bent(folder, "etc/resolv.conf", "../run/resolv.conf"))
+        .stdout("made\n")
+        .any_stderr()
+        .run();
+}
+
 fn bent(folder: &Path, name: &str, target: &str) {
     image(folder);
     symlink(target, folder.join("image").join(name)).unwrap();
