@@ -21,7 +21,7 @@ pub(crate) enum Stage {
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// PID 1 to launcher, for a receipt: it has made those of its namespaces that it makes alone.
+    /// PID 1 to launcher: it has made those of its namespaces that it makes alone.
     Unshared,
     /// Launcher to PID 1: the files by which it joins its v1 groups come with the record.
     Cgroup,
