@@ -81,8 +81,11 @@ impl Running {
                 self.forward(&mut watch);
             }
             if let Some(unheld) = events.unheld {
-                self.troubles.push(unheld);
                 self.kill(&mut watch, Ended::Unheld);
+                // Found again until its end comes; said once.
+                if !self.troubles.contains(&unheld) {
+                    self.troubles.push(unheld);
+                }
             }
             for index in events.pumps {
                 if self.pumps[index].pass() {
