@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use crate::missing;
+use crate::{missing, waiting};
 use nix::sys::signal::Signal;
 
 use crate::support::{Caller, Ran, Test, skip};
@@ -25,6 +24,14 @@ const CALLS: [&str; 7] = [
 /// More than there are of any of them in the network's steps; the loop ends at the first that is not reached.
 const MOST: u32 = 400;
 
+/// The launcher meets this at the `nth` of these calls (strace(1), "Tampering").
+fn tampered(test: &Test, call: &str, nth: u32, what: &str) -> Test {
+    let trace = format!("trace={call}");
+    let inject = format!("inject={call}:{what}:when={nth}");
+    test.clone()
+        .wrapped(&["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject])
+}
+
 /// Calls that are refused one after the other: nobody need run another command after it, and no child outlives its launcher.
 #[test]
 fn a_network_that_cannot_be_made_leaves_nothing() {
@@ -42,10 +49,7 @@ fn a_network_that_cannot_be_made_leaves_nothing() {
     {
         let mut refused = 0;
         for nth in 1..MOST {
-            let inject = format!("inject={call}:error=ENOMEM:when={nth}");
-            let trace = format!("trace={call}");
-            let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-            let live = test.clone().wrapped(&strace).start(caller).unwrap();
+            let live = tampered(&test, call, nth, "error=ENOMEM").start(caller).unwrap();
             let (ran, _) = live.end_of_all();
             world.settle(&format!(
                 "the refusal of {call} {nth} as {caller:?}: {}",
@@ -68,17 +72,11 @@ fn what_a_killed_job_listed_is_closed_by_the_next_command() {
         skip!("{reason}");
     }
     let world = World::new();
-    let waiting = || {
-        Test::sh("touch /out/runs; until [ -e /out/go ]; do sleep 0.05; done")
-            .with("network.mode = \"bridge\"")
-            .with("mounts.\"/out\" = { bind = \"out\", access = \"rw\" }")
-            .setup(|folder: &Path| fs::create_dir(folder.join("out")).unwrap())
-    };
     // The bridge and its rules stay for this one.
-    let mut other = waiting().start(Caller::Root).unwrap();
+    let mut other = waiting("").start(Caller::Root).unwrap();
     other.wait_for_file("out/runs");
     let run = other.folder().join("run").display().to_string();
-    let listed = waiting()
+    let listed = waiting("")
         .with(&format!("network.allow.\"{HOST}\" = {{ ports = [80] }}"))
         .env("RINGFENCE_RUN", &run);
     let open = || {
@@ -131,10 +129,9 @@ fn a_launcher_killed_at_any_call_leaves_nothing_after_the_next_command() {
     let mut table: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     for call in CALLS {
         for nth in (1..MOST).step_by(if call == "openat" { 7 } else { 1 }) {
-            let inject = format!("inject={call}:signal=KILL:when={nth}");
-            let trace = format!("trace={call}");
-            let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-            let live = test.clone().wrapped(&strace).start(Caller::Root).unwrap();
+            let live = tampered(&test, call, nth, "signal=KILL")
+                .start(Caller::Root)
+                .unwrap();
             let (ran, room) = live.end_of_all();
             if ran.status == 0 {
                 break;

@@ -34,6 +34,15 @@ fn missing() -> Option<&'static str> {
     absent.map(|(_, reason)| *reason)
 }
 
+/// A job on a network that makes `out/runs` once it runs, and does what the script says once there is `out/go`.
+fn waiting(script: &str) -> Test {
+    let wait = "touch /out/runs; until [ -e /out/go ]; do sleep 0.05; done";
+    Test::sh(&format!("{wait}\n{script}"))
+        .with("network.mode = \"bridge\"")
+        .with("mounts.\"/out\" = { bind = \"out\", access = \"rw\" }")
+        .setup(|folder| std::fs::create_dir(folder.join("out")).unwrap())
+}
+
 /// Runs a job as each of these; what outlives a launcher, which leaves the network for it, is waited for.
 #[track_caller]
 fn each(callers: &[Caller], test: &Test, look: impl Fn(&Ran)) {

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::support::{Caller, Live, PATIENCE, Test, skip};
 use crate::world::{HOST, HOST_V6, World, ip};
-use crate::{each, missing};
+use crate::{each, missing, waiting};
 
 /// A server that gives back what it gets in capitals, by TCP on port 80 and by UDP on 5353, and ends when it was told `end`.
 const SERVER: &str = r#"
@@ -201,13 +200,9 @@ fn a_port_whose_process_is_killed_is_told_at_the_end() {
         skip!("{reason}");
     }
     let world = World::new();
-    let waiting = Test::sh("touch /out/runs; until [ -e /out/go ]; do sleep 0.05; done")
-        .with("network.mode = \"bridge\"")
-        .with("network.publish.\"127.0.0.1:8080\".to = 80")
-        .with("mounts.\"/out\" = { bind = \"out\", access = \"rw\" }")
-        .setup(|folder: &Path| fs::create_dir(folder.join("out")).unwrap());
+    let test = waiting("").with("network.publish.\"127.0.0.1:8080\".to = 80");
     for caller in crate::support::callers(Some(&[Caller::Root, Caller::User])) {
-        let mut live = waiting.start(caller).unwrap();
+        let mut live = test.start(caller).unwrap();
         live.wait_for_file("out/runs");
         kill(porter(live.pid()), Signal::SIGKILL).unwrap();
         fs::write(live.folder().join("out/go"), "").unwrap();
